@@ -1,0 +1,72 @@
+/**
+ * Picks the fastest of several kernels by timing them, once per adapter and shape class. All candidates give the same
+ * bits (a test holds them to it), so that the choice changes how fast a run is and nothing else.
+ */
+import { type Choice, type Kernel, type Param, type Ref } from "../graph/op.ts";
+import { numel } from "../core/shape.ts";
+import type { Gpu } from "./device.ts";
+import type { Pipelines } from "./pipelines.ts";
+
+/** Shape class -> name of the kernel that won there. Plain data, so that a Store can keep it. */
+export type TuningTable = Record<string, string>;
+
+/** The tuned kernel of a choice, or undefined when its class was not timed yet. */
+export function tuned(choice: Choice, table: TuningTable): Kernel | undefined {
+  if (choice.among.length === 1) return choice.among[0];
+  const name = table[choice.shapeClass];
+  return choice.among.find((k) => k.name === name);
+}
+
+/** Times every candidate and enters the winner into the table. */
+export async function tune(gpu: Gpu, pipelines: Pipelines, choice: Choice, table: TuningTable): Promise<void> {
+  let best: { name: string; ms: number } | undefined;
+  for (const kernel of choice.among) {
+    const ms = await timeKernel(gpu, pipelines, kernel);
+    if (best === undefined || ms < best.ms) best = { name: kernel.name, ms };
+  }
+  if (best !== undefined) table[choice.shapeClass] = best.name;
+}
+
+/** Packs a kernel's uniforms, four bytes a field. */
+export function packParams(params: Readonly<Record<string, Param>>): ArrayBuffer {
+  const values = Object.values(params);
+  const view = new DataView(new ArrayBuffer(Math.ceil(values.length / 4) * 16));
+  values.forEach((v, i) => typeof v === "number" ? view.setUint32(4 * i, v, true) : view.setFloat32(4 * i, v.f32, true));
+  return view.buffer;
+}
+
+/** Wall milliseconds of one dispatch, over enough of them that the clock's and the queue's granularity do not count. */
+async function timeKernel(gpu: Gpu, pipelines: Pipelines, kernel: Kernel): Promise<number> {
+  const { device } = gpu;
+  const { name, source, constants = {}, reads, writes } = kernel;
+  const { pipeline, layout } = await pipelines({ name, source, constants, reads: reads.length, writes: writes.length });
+  const params = device.createBuffer({ size: packParams(kernel.params).byteLength, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
+  device.queue.writeBuffer(params, 0, packParams(kernel.params));
+  const scratch = [...reads, ...writes].map((ref: Ref) =>
+    device.createBuffer({ size: Math.max(16, 4 * numel(ref.shape)), usage: GPUBufferUsage.STORAGE })
+  );
+  const group = device.createBindGroup({ layout, entries: [params, ...scratch].map((buffer, binding) => ({ binding, resource: { buffer } })) });
+
+  const run = async (times: number): Promise<number> => {
+    const start = performance.now();
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    for (let i = 0; i < times; i++) pass.dispatchWorkgroups(...kernel.workgroups);
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+    await device.queue.onSubmittedWorkDone();
+    return performance.now() - start;
+  };
+
+  await run(1);
+  let times = 1;
+  let ms = await run(times);
+  while (ms < 40 && times < 64) {
+    times *= 4;
+    ms = await run(times);
+  }
+  for (const b of [params, ...scratch]) b.destroy();
+  return ms / times;
+}

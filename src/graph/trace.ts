@@ -1,0 +1,51 @@
+/** A traced computation and its order of execution. */
+import type { Effect } from "./op.ts";
+import type { Node, Sym, Variable } from "./sym.ts";
+
+/** What a plan computes: named outputs that come back to the host, and effects on variables. */
+export interface Trace {
+  readonly outputs: Readonly<Record<string, Sym>>;
+  readonly effects: readonly Effect[];
+}
+
+/** All nodes that the trace needs, in order of execution (the order in which they were made). */
+export function schedule(trace: Trace): Node[] {
+  const seen = new Set<Node>();
+  const stack: Node[] = [...trace.effects, ...Object.values(trace.outputs).map((s) => s.node)];
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const s of node.inputs) stack.push(s.node);
+  }
+  return [...seen].sort((a, b) => a.id - b.id);
+}
+
+/** The variable that owns the storage. */
+export const rootOf = (v: Variable): Variable => v.view?.base ?? v;
+
+/** Variables that the trace reads or writes, each root once. */
+export function variablesOf(nodes: readonly Node[]): Variable[] {
+  const roots = new Set<Variable>();
+  for (const { source } of nodes) if (source.kind === "variable") roots.add(rootOf(source.variable));
+  return [...roots];
+}
+
+/** One line a node: `%7 = matmul(%3, %5) [8,128,512]`. */
+export function printTrace(trace: Trace): string {
+  const nodes = schedule(trace);
+  const number = new Map(nodes.map((n, i) => [n, i]));
+  const ref = (s: Sym): string => `%${number.get(s.node)}${s.node.outputs.length > 1 ? `.${s.index}` : ""}`;
+  const what = (n: Node): string => {
+    switch (n.source.kind) {
+      case "op":
+        return `${n.source.op.name}(${n.inputs.map(ref).join(", ")})`;
+      case "input":
+        return `input ${n.source.name}`;
+      case "variable":
+        return `variable ${n.source.variable.name}`;
+      case "constant":
+        return "constant";
+    }
+  };
+  return nodes.map((n) => `%${number.get(n)} = ${what(n)} ${n.outputs.map((o) => `${o.dtype}[${o.shape.join(",")}]`).join(" ")}`).join("\n");
+}

@@ -1,0 +1,144 @@
+/** Matrix products: all transposes, batches, an optional bias; the kernels that tuning chooses from. */
+import { AttuneError } from "../core/errors.ts";
+import { numel, type Shape, showShape } from "../core/shape.ts";
+import { apply, type Choice, defineOp, type Kernel, type Ref } from "../graph/op.ts";
+import type { Sym } from "../graph/sym.ts";
+import naiveSource from "../../shaders/matmul_naive.wgsl" with { type: "text" };
+import { sumTo } from "./reduce.ts";
+import { reshape } from "./shape.ts";
+
+/** One product C = A' · B' as kernels see it; offsets count elements. */
+export interface Product {
+  readonly a: Ref;
+  readonly b: Ref;
+  readonly c: Ref;
+  readonly bias?: Ref | undefined;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch?: number;
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  readonly offsetA?: number;
+  readonly offsetB?: number;
+  readonly offsetC?: number;
+  /** Row stride of C, when C is part of something wider than n. */
+  readonly ldc?: number;
+  /** A or B is the same for the whole batch. */
+  readonly sharedA?: boolean;
+  readonly sharedB?: boolean;
+  /** Adds to what C holds. */
+  readonly accumulate?: boolean;
+}
+
+/** The candidate kernels of a product. All sum over k in order with fma, so that their bits are equal. */
+export function matmulKernels(x: Product): Choice {
+  const { m, n, k, batch = 1, transA = false, transB = false } = x;
+  const params = {
+    M: m,
+    N: n,
+    K: k,
+    lda: transA ? m : k,
+    ldb: transB ? k : n,
+    ldc: x.ldc ?? n,
+    strideA: x.sharedA ? 0 : m * k,
+    strideB: x.sharedB ? 0 : k * n,
+    strideC: m * (x.ldc ?? n),
+    offsetA: x.offsetA ?? 0,
+    offsetB: x.offsetB ?? 0,
+    offsetC: x.offsetC ?? 0,
+  };
+  const base = {
+    constants: { TA: Number(transA), TB: Number(transB), ACC: Number(x.accumulate ?? false), BIAS: Number(x.bias !== undefined) },
+    params,
+    // Without a bias its binding takes A a second time: reading one buffer twice is valid, leaving a binding out is not.
+    reads: [x.a, x.b, x.bias ?? x.a],
+    writes: [x.c],
+    flops: 2 * batch * m * n * k,
+  };
+  const naive: Kernel = { ...base, name: "matmul_naive", source: naiveSource, workgroups: [Math.ceil(n / 8), Math.ceil(m / 8), batch] };
+  return { shapeClass: shapeClass(x), among: [naive] };
+}
+
+/** Products of about the same size and the same layout are tuned once: sizes are rounded up to powers of two. */
+function shapeClass({ m, n, k, batch = 1, transA = false, transB = false }: Product): string {
+  const size = (d: number): number => 2 ** Math.ceil(Math.log2(d));
+  return `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${size(m)}x${size(n)}x${size(k)}${batch > 1 ? ` batch ${size(batch)}` : ""}`;
+}
+
+interface MatmulAttrs {
+  readonly transA: boolean;
+  readonly transB: boolean;
+}
+
+/** Sizes of A' · B': either may be one matrix that all of the other's leading axes share. */
+function sizes(a: Sym, b: Sym, { transA, transB }: MatmulAttrs) {
+  const [ar, ac] = a.shape.slice(-2);
+  const [br, bc] = b.shape.slice(-2);
+  const [m, ka] = transA ? [ac, ar] : [ar, ac];
+  const [kb, n] = transB ? [bc, br] : [br, bc];
+  const [sharedA, sharedB] = [a.shape.length === 2, b.shape.length === 2];
+  const lead: Shape = (sharedA ? b : a).shape.slice(0, -2);
+  const fits = ka === kb && a.shape.length >= 2 && b.shape.length >= 2 && (sharedA || sharedB || showShape(b.shape.slice(0, -2)) === showShape(lead));
+  if (!fits) {
+    const flip = transB ? "drop transB" : "transpose b";
+    throw new AttuneError(
+      "matmul-shape",
+      `matmul: inner sizes or batches differ, got ${showShape(a.shape)}${transA ? "ᵀ" : ""} · ${showShape(b.shape)}${transB ? "ᵀ" : ""}; ${flip}?`,
+    );
+  }
+  return { m, n, k: ka, lead, sharedA, sharedB };
+}
+
+/** C = op(A) · op(B) + bias over the last two axes. */
+export const matmulOp = defineOp<MatmulAttrs>({
+  name: "matmul",
+  shape([a, b, bias], attrs) {
+    const { m, n, lead } = sizes(a, b, attrs);
+    if (bias !== undefined && showShape(bias.shape) !== showShape([n])) {
+      throw new AttuneError("matmul-bias", `matmul: the bias of ${n} columns has shape [${n}], got ${showShape(bias.shape)}`);
+    }
+    return [{ shape: [...lead, m, n], dtype: "f32" }];
+  },
+  kernels({ inputs: [a, b, bias], outputs: [c], attrs }) {
+    const { m, n, k, lead, sharedA, sharedB } = sizes(a, b, attrs);
+    const product = { a, b, c, bias, n, k, transA: attrs.transA, transB: attrs.transB };
+    // With a shared B the leading axes of A are just more rows.
+    if (sharedB && !attrs.transA) return [matmulKernels({ ...product, m: m * numel(lead) })];
+    return [matmulKernels({ ...product, m, batch: numel(lead), sharedA, sharedB })];
+  },
+  // dA = dC · Bᵀ and dB = Aᵀ · dC, each transposed back into the operand's own layout.
+  grad({ inputs: [a, b, bias], grads: [dc], attrs: { transA, transB }, needs }) {
+    if (dc === undefined) return [];
+    const flat = b.shape.length === 2 && !transA;
+    const [a2, dc2] = flat ? [rowsOf(a), rowsOf(dc)] : [a, dc];
+    const da = () => transA ? matmul(b, dc, { transA: transB, transB: true }) : matmul(dc, b, { transB: !transB });
+    const db = () => transB ? matmul(dc2, a2, { transA: true, transB: transA }) : matmul(a2, dc2, { transA: !transA });
+    return [needs[0] ? sumTo(da(), a.shape) : undefined, needs[1] ? sumTo(db(), b.shape) : undefined, bias && needs[2] ? sumTo(rowsOf(dc), bias.shape) : undefined];
+  },
+  reference({ inputs: [a, b], args: [x, y, bias], attrs }) {
+    const { m, n, k, lead, sharedA, sharedB } = sizes(a, b, attrs);
+    const out = new Float64Array(numel(lead) * m * n);
+    for (let l = 0; l < numel(lead); l++) {
+      for (let i = 0; i < m; i++) {
+        for (let j = 0; j < n; j++) {
+          let acc = bias?.[j] ?? 0;
+          for (let t = 0; t < k; t++) {
+            const u = x[(sharedA ? 0 : l * m * k) + (attrs.transA ? t * m + i : i * k + t)];
+            const v = y[(sharedB ? 0 : l * k * n) + (attrs.transB ? j * k + t : t * n + j)];
+            acc += u * v;
+          }
+          out[(l * m + i) * n + j] = acc;
+        }
+      }
+    }
+    return [out];
+  },
+});
+
+const rowsOf = (x: Sym): Sym => reshape(x, [numel(x.shape.slice(0, -1)), x.shape[x.shape.length - 1]]);
+
+/** a [..., M, K] · b [..., K, N], where one of them may be a single matrix; `transA`/`transB` read an operand transposed; `bias` [N] is added. */
+export function matmul(a: Sym, b: Sym, { transA = false, transB = false, bias }: { transA?: boolean; transB?: boolean; bias?: Sym } = {}): Sym {
+  return apply(matmulOp, bias === undefined ? [a, b] : [a, b, bias], { transA, transB })[0];
+}
