@@ -71,11 +71,19 @@ function installSystemPackages(names) {
   if (!isDebian() || process.getuid?.() !== 0) fail(instructions(names));
   say(`Installing ${names.join(" and ")} with apt-get (once, about a minute) ...`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const apt = (...args) =>
-    spawnSync("apt-get", ["-qq", "-o=Dpkg::Use-Pty=0", ...args], { stdio: ["ignore", 2, 2], env }).status === 0;
+  let output = "";
+  const apt = (...args) => {
+    const { status, stdout, stderr } = spawnSync("apt-get", ["-qq", "-o=Dpkg::Use-Pty=0", ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      encoding: "utf8",
+      env,
+    });
+    output = `${stdout}${stderr}`;
+    return status === 0;
+  };
   const install = () => apt("install", "-y", "--no-install-recommends", ...names);
   // Package lists of a fresh image are absent or old, hence the second attempt.
-  if (!install() && !(apt("update") && install())) fail(instructions(names));
+  if (!install() && !(apt("update") && install())) fail(`${output}${instructions(names)}`);
 }
 
 const isDebian = () =>

@@ -1,0 +1,108 @@
+/**
+ * Direct preference optimization. Rafailov et al. 2023, arXiv:2305.18290, eq. 7:
+ *
+ *   L = −log σ(β [(log π(y_w|x) − log π_ref(y_w|x)) − (log π(y_l|x) − log π_ref(y_l|x))])
+ *
+ * log π(y|x) sums over the completion's tokens. The reference is the policy as it starts: its log-probabilities are
+ * computed once, before the first step, so that no second copy of the model is held.
+ */
+import { type Batch, type BatchOptions, collatePreferences } from "../data/batch.ts";
+import { stepBatches } from "../data/loader.ts";
+import type { PreferenceTokenRow } from "../data/rows.ts";
+import type { Sym } from "../graph/sym.ts";
+import { div } from "../ops/binary.ts";
+import { sumAll } from "../ops/reduce.ts";
+import { slice } from "../ops/shape.ts";
+import { compileStep } from "../optim/step.ts";
+import { dpoLoss } from "../rl/losses.ts";
+import { maskedSum, sequenceSum } from "../rl/masked.ts";
+import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+import { createScorer, rowSums } from "./rollout.ts";
+
+export interface DpoConfig extends TrainingConfig {
+  /** How closely the policy is held to the reference. */
+  readonly beta: number;
+}
+
+export const DPO_DEFAULTS: DpoConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-6, beta: 0.1 };
+
+export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: DpoConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  const step = compileStep(backend, "dpo", policy, optimizerOf(config), (net, b) => {
+    const { logp, entropy, correct } = net.tokenStats(b.tokens, b.targets, { lengths: b.lengths, checkpointing: config.gradientCheckpointing }); // [2B, T]
+    const policyLogps = halves(sequenceSum(logp, b.mask)); // Σ_t log π(y_t): [B] each
+    const { loss, chosenRewards, rejectedRewards } = dpoLoss(policyLogps, halves(b.refLogps), b.beta, b.normalizer);
+    const mean = (x: Sym): Sym => div(sumAll(x), b.normalizer);
+    return {
+      loss,
+      metrics: {
+        "rewards/chosen": mean(chosenRewards),
+        "rewards/rejected": mean(rejectedRewards),
+        "logps/chosen": mean(policyLogps.chosen),
+        "logps/rejected": mean(policyLogps.rejected),
+        entropy: maskedSum(entropy, b.mask, b.tokenCount),
+        mean_token_accuracy: maskedSum(correct, b.mask, b.tokenCount),
+        chosenRewards,
+        rejectedRewards,
+      },
+    };
+  });
+
+  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
+  const used = new Set(Array.from({ length: config.maxSteps }, (_, t) => batchAt(t)).flat());
+  const refLogps = await referenceLogps(actors, rows, [...used].sort((a, b) => a - b), batching, config.perDeviceTrainBatchSize);
+
+  for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
+    signal?.throwIfAborted();
+    const indices = batchAt(t);
+    const batches = microBatches(indices, config).map((micro) => withReference(collatePreferences(micro.map((i) => rows[i]), batching), micro, refLogps));
+    const tokenCount = batches.reduce((n, b) => n + b.mask.data.reduce((a, m) => a + m, 0), 0);
+    const result = await step(batches, { ...knobsAt(config, t), beta: config.beta, normalizer: indices.length, tokenCount });
+    const { chosenRewards, rejectedRewards } = result.vectors;
+    const margins = chosenRewards.map((r, i) => r - rejectedRewards[i]);
+    const metrics = {
+      ...stepMetrics(result, config, t),
+      ...Object.fromEntries(Object.entries(result.scalars).filter(([name]) => name !== "chosenRewards" && name !== "rejectedRewards")),
+      "rewards/margins": meanOf(margins),
+      "rewards/accuracies": meanOf(margins.map((m) => m > 0 ? 1 : 0)),
+    };
+    yield { step: t + 1, skipped: result.skipped, metrics };
+  }
+}
+
+/** [chosen…, rejected…]: [2B] -> [B] each. */
+function halves(x: Sym): { chosen: Sym; rejected: Sym } {
+  const B = x.shape[0] / 2;
+  return { chosen: slice(x, 0, 0, B), rejected: slice(x, 0, B, 2 * B) };
+}
+
+interface PairLogps {
+  readonly chosen: number;
+  readonly rejected: number;
+}
+
+/** Σ_t log π_ref(y_t) of both completions of the rows that training will use. */
+async function referenceLogps(
+  { backend, policy, signal }: Actors,
+  rows: readonly PreferenceTokenRow[],
+  used: readonly number[],
+  batching: BatchOptions,
+  batchSize: number,
+): Promise<ReadonlyMap<number, PairLogps>> {
+  const score = createScorer(backend, policy);
+  const logps = new Map<number, PairLogps>();
+  for (let start = 0; start < used.length; start += batchSize) {
+    signal?.throwIfAborted();
+    const indices = used.slice(start, start + batchSize);
+    const batch = collatePreferences(indices.map((i) => rows[i]), batching);
+    const sums = rowSums(await score(batch), batch.mask.data, 2 * indices.length);
+    indices.forEach((row, i) => logps.set(row, { chosen: sums[i], rejected: sums[indices.length + i] }));
+  }
+  return logps;
+}
+
+function withReference(batch: Batch, indices: readonly number[], logps: ReadonlyMap<number, PairLogps>) {
+  const pairs = indices.map((i) => logps.get(i) ?? { chosen: NaN, rejected: NaN });
+  const data = Float32Array.from([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)]);
+  return { ...batch, refLogps: { shape: [data.length], data } };
+}

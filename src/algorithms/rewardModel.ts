@@ -1,0 +1,72 @@
+/**
+ * Reward modelling by Bradley-Terry: −log σ(r(x, y_w) − r(x, y_l)), a score read at the last token of each text
+ * (Ouyang et al. 2022, arXiv:2203.02155, eq. 1). The position of that token is counted, never searched by its id.
+ */
+import { AttuneError } from "../core/errors.ts";
+import { collateWhole } from "../data/batch.ts";
+import type { BatchOptions } from "../data/batch.ts";
+import { stepBatches } from "../data/loader.ts";
+import type { PreferenceTokenRow } from "../data/rows.ts";
+import { scopeOf } from "../graph/parameters.ts";
+import { div } from "../ops/binary.ts";
+import { sumAll } from "../ops/reduce.ts";
+import { slice } from "../ops/shape.ts";
+import { compileStep } from "../optim/step.ts";
+import type { Model } from "../models/model.ts";
+import type { Backend } from "../plan/backend.ts";
+import { program } from "../plan/program.ts";
+import { rewardLoss } from "../rl/losses.ts";
+import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+
+export interface RewardConfig extends TrainingConfig {
+  /** Weight of (r_w + r_l)², which keeps rewards around 0; undefined is off, 0.01 is usual. */
+  readonly centerRewardsCoefficient: number | undefined;
+}
+
+export const REWARD_DEFAULTS: RewardConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-4, centerRewardsCoefficient: undefined };
+
+/** `policy` is a model with a score head. */
+export async function* rewardModel(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: RewardConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  if (policy.config.head !== "score") throw new AttuneError("reward-head", "a reward model has a score head, got a language model; create it with one");
+  const centred = config.centerRewardsCoefficient !== undefined;
+  const step = compileStep(backend, "reward model", policy, optimizerOf(config), (net, { tokens, last, lengths, normalizer, center }) => {
+    const scores = net.scores(tokens, last, { lengths, checkpointing: config.gradientCheckpointing }); // [2B]
+    const B = scores.shape[0] / 2;
+    const [chosen, rejected] = [slice(scores, 0, 0, B), slice(scores, 0, B, 2 * B)]; // [B]
+    const { loss, accuracy, margin } = rewardLoss(chosen, rejected, normalizer, centred ? { centerCoefficient: center } : {});
+    return { loss, metrics: { accuracy: div(sumAll(accuracy), normalizer), margin: div(sumAll(margin), normalizer), rewards: scores } };
+  });
+
+  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
+  for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
+    signal?.throwIfAborted();
+    const pairs = batchAt(t).map((i) => rows[i]);
+    const batches = microBatches(pairs, config).map((rows) => ({ ...collateWhole(wholeTexts(rows), batching) }));
+    const knobs: Record<string, number> = centred ? { center: config.centerRewardsCoefficient ?? 0 } : {};
+    const result = await step(batches, { ...knobsAt(config, t), normalizer: pairs.length, ...knobs });
+    const { rewards } = result.vectors;
+    const metrics = {
+      ...stepMetrics(result, config, t),
+      ...result.scalars,
+      min_reward: Math.min(...rewards),
+      mean_reward: meanOf(rewards),
+      max_reward: Math.max(...rewards),
+    };
+    yield { step: t + 1, skipped: result.skipped, metrics };
+  }
+}
+
+/** Chosen texts, then rejected ones. */
+function wholeTexts(rows: readonly PreferenceTokenRow[]): number[][] {
+  return [...rows.map((r) => [...r.promptIds, ...r.chosenIds]), ...rows.map((r) => [...r.promptIds, ...r.rejectedIds])];
+}
+
+/** Rewards of whole texts (prompt, completion and end token) under a trained reward model. */
+export function createRewardScorer(backend: Backend, model: Model): (texts: readonly (readonly number[])[], batching: BatchOptions) => Promise<number[]> {
+  const score = program(backend, `${model.parameters.label}: scores`, ({ tokens, last, lengths }) => ({
+    outputs: { scores: model.net(scopeOf(model.parameters)).scores(tokens, last, { lengths }) },
+    effects: [],
+  }));
+  return async (texts, batching) => Array.from((await score.run({ ...collateWhole(texts, batching) })).scores);
+}

@@ -1,0 +1,38 @@
+/**
+ * Supervised fine-tuning: the cross-entropy of completion tokens, −Σ log π(y_t | x, y_<t) / N.
+ *
+ * N counts the completion tokens of the whole optimizer step, so that micro-batches add up to one batch (TRL's
+ * num_items_in_batch). Plain texts are completions of an empty prompt: this is also pre-training.
+ */
+import { type BatchOptions, collate } from "../data/batch.ts";
+import { stepBatches } from "../data/loader.ts";
+import type { TokenRow } from "../data/rows.ts";
+import { dftLoss, sftLoss } from "../rl/losses.ts";
+import { maskedSum } from "../rl/masked.ts";
+import { compileStep } from "../optim/step.ts";
+import { type Actors, batchSizeOf, knobsAt, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+
+export interface SftConfig extends TrainingConfig {
+  /** nll: cross-entropy. dft: each token weighted by its own probability (dynamic fine-tuning, arXiv:2508.05629). */
+  readonly lossType: "nll" | "dft";
+}
+
+export const SFT_DEFAULTS: SftConfig = { ...TRAINING_DEFAULTS, learningRate: 2e-5, lossType: "nll" };
+
+export async function* sft(actors: Actors, rows: readonly TokenRow[], batching: BatchOptions, config: SftConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  const step = compileStep(backend, "sft", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, normalizer }) => {
+    const { logp, entropy, correct } = net.tokenStats(tokens, targets, { lengths, checkpointing: config.gradientCheckpointing }); // [B, T]
+    const loss = config.lossType === "dft" ? dftLoss(logp, mask, normalizer) : sftLoss(logp, mask, normalizer);
+    return { loss, metrics: { entropy: maskedSum(entropy, mask, normalizer), mean_token_accuracy: maskedSum(correct, mask, normalizer) } };
+  });
+
+  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
+  for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
+    signal?.throwIfAborted();
+    const batches = microBatches(batchAt(t).map((i) => rows[i]), config).map((rows) => ({ ...collate(rows, batching) }));
+    const normalizer = batches.reduce((n, b) => n + b.mask.data.reduce((a, m) => a + m, 0), 0);
+    const result = await step(batches, { ...knobsAt(config, t), normalizer });
+    yield { step: t + 1, skipped: result.skipped, metrics: { ...stepMetrics(result, config, t), num_tokens: normalizer, ...result.scalars } };
+  }
+}

@@ -1,0 +1,76 @@
+/** The decoder: tokens to hidden states, logits, token log-probabilities or scores, as functions over a scope. */
+import { AttuneError } from "../core/errors.ts";
+import { numel, type Tensor } from "../core/shape.ts";
+import type { Scope } from "../graph/parameters.ts";
+import type { Sym } from "../graph/sym.ts";
+import type { Context } from "../nn/context.ts";
+import { matmul } from "../ops/matmul.ts";
+import { embedding } from "../ops/embedding.ts";
+import { ropeTable } from "../ops/rope.ts";
+import { reshape } from "../ops/shape.ts";
+import { tokenLogProbs } from "../ops/tokenLogProbs.ts";
+import type { ModelConfig } from "./config.ts";
+import { gpt2Hidden } from "./gpt2.ts";
+import { llamaHidden } from "./llama.ts";
+
+/** Log-probability, entropy of the whole distribution (nats) and whether the target was the argmax: each [B, T]. */
+export interface TokenStats {
+  readonly logp: Sym;
+  readonly entropy: Sym;
+  readonly correct: Sym;
+}
+
+/** A model within one trace. */
+export interface Net {
+  /** Final hidden states after the last norm. tokens u32 [B, T] -> [B, T, C]. */
+  hidden(tokens: Sym, context?: Context): Sym;
+  /** Logits of every position, [B, T, V]: for tests and small shapes; training never needs them. */
+  logits(hidden: Sym): Sym;
+  /** log π(targets[b, t] | tokens[b, ≤ t]) and friends, without logits in memory. */
+  tokenStats(tokens: Sym, targets: Sym, context?: Context): TokenStats;
+  /** Hidden states at flat positions b·T + t: hidden [B, T, C], at u32 [B] (an input) -> [B, C]. */
+  pick(hidden: Sym, at: Sym): Sym;
+  /** A reward model's score at the flat positions `at`: tokens u32 [B, T] -> [B]. */
+  scores(tokens: Sym, at: Sym, context?: Context): Sym;
+}
+
+/** Rotary tables by model shape, shared between traces. */
+const tables = new Map<string, Tensor>();
+
+export function decoder(config: ModelConfig, scope: Scope): Net {
+  const { family, hiddenSize: C, maxPositions, headDim, ropeTheta } = config;
+  const key = `${maxPositions} ${headDim} ${ropeTheta}`;
+  const rotary = tables.get(key) ?? ropeTable(maxPositions, headDim, ropeTheta || 1);
+  tables.set(key, rotary);
+  const embeddingName = family === "llama" ? "model.embed_tokens.weight" : "transformer.wte.weight";
+
+  const net: Net = {
+    hidden(tokens, context = {}) {
+      const [, T] = tokens.shape;
+      if (T > maxPositions) {
+        throw new AttuneError("context-length", `${T} tokens do not fit the model's ${maxPositions} positions; truncate them or use a longer model`);
+      }
+      return family === "llama" ? llamaHidden(config, scope.in("model"), rotary, tokens, context) : gpt2Hidden(config, scope.in("transformer"), tokens, context);
+    },
+    logits: (hidden) => matmul(hidden, outputWeight(), { transB: true }),
+    tokenStats(tokens, targets, context) {
+      const hidden = net.hidden(tokens, context);
+      const n = numel(tokens.shape);
+      const stats = tokenLogProbs(reshape(hidden, [n, C]), outputWeight(), reshape(targets, [n]));
+      const back = (x: Sym): Sym => reshape(x, tokens.shape);
+      return { logp: back(stats.logp), entropy: back(stats.entropy), correct: back(stats.correct) };
+    },
+    pick: (hidden, at) => embedding(reshape(hidden, [numel(hidden.shape) / C, C]), at),
+    scores(tokens, at, context) {
+      const picked = net.pick(net.hidden(tokens, context), at);
+      return reshape(matmul(picked, scope.get("score.weight"), { transB: true }), at.shape);
+    },
+  };
+
+  function outputWeight(): Sym {
+    if (config.head !== "lm") throw new AttuneError("model-head", `this model has a ${config.head} head and gives no token probabilities; load a language model`);
+    return scope.get(config.tieEmbeddings ? embeddingName : "lm_head.weight");
+  }
+
+  return net;
+}

@@ -1,0 +1,136 @@
+import { AttuneError } from "../core/errors.ts";
+import { sameShape, type Shape, showShape } from "../core/shape.ts";
+import type { ModelConfig } from "./config.ts";
+
+/** A parameter under its Hugging Face name. */
+export interface ParameterShape {
+  readonly name: string;
+  readonly shape: Shape;
+  /** Whether weight decay applies: not to biases and norm weights. */
+  readonly decay: boolean;
+}
+
+/**
+ * Every parameter of a model, in the order the forward pass meets them. Linear weights are [out, in] in llama and
+ * [in, out] in gpt2 (transformers' Conv1D). Tied embeddings appear once; a score head replaces the token head.
+ */
+export function parameterShapes(config: ModelConfig): ParameterShape[] {
+  const { family, head, hiddenSize, vocabSize, tieEmbeddings } = config;
+  const body = family === "llama" ? llamaShapes(config) : gpt2Shapes(config);
+  if (head === "score") body.push(matrix("score.weight", 1, hiddenSize));
+  else if (!tieEmbeddings) body.push(matrix("lm_head.weight", vocabSize, hiddenSize));
+  return body;
+}
+
+const matrix = (name: string, ...shape: number[]): ParameterShape => ({ name, shape, decay: true });
+
+const vector = (name: string, size: number): ParameterShape => ({ name, shape: [size], decay: false });
+
+function llamaShapes(config: ModelConfig): ParameterShape[] {
+  const { vocabSize, hiddenSize, layers, heads, kvHeads, headDim, intermediateSize } = config;
+  const shapes = [matrix("model.embed_tokens.weight", vocabSize, hiddenSize)];
+  for (let layer = 0; layer < layers; layer++) {
+    const at = `model.layers.${layer}`;
+    shapes.push(
+      vector(`${at}.input_layernorm.weight`, hiddenSize),
+      matrix(`${at}.self_attn.q_proj.weight`, heads * headDim, hiddenSize),
+      matrix(`${at}.self_attn.k_proj.weight`, kvHeads * headDim, hiddenSize),
+      matrix(`${at}.self_attn.v_proj.weight`, kvHeads * headDim, hiddenSize),
+      matrix(`${at}.self_attn.o_proj.weight`, hiddenSize, heads * headDim),
+      vector(`${at}.post_attention_layernorm.weight`, hiddenSize),
+      matrix(`${at}.mlp.gate_proj.weight`, intermediateSize, hiddenSize),
+      matrix(`${at}.mlp.up_proj.weight`, intermediateSize, hiddenSize),
+      matrix(`${at}.mlp.down_proj.weight`, hiddenSize, intermediateSize),
+    );
+  }
+  shapes.push(vector("model.norm.weight", hiddenSize));
+  return shapes;
+}
+
+function gpt2Shapes(config: ModelConfig): ParameterShape[] {
+  const { vocabSize, hiddenSize, layers, intermediateSize, maxPositions } = config;
+  const linear = (name: string, from: number, to: number) => [
+    matrix(`${name}.weight`, from, to),
+    vector(`${name}.bias`, to),
+  ];
+  const norm = (name: string) => [vector(`${name}.weight`, hiddenSize), vector(`${name}.bias`, hiddenSize)];
+  const shapes = [
+    matrix("transformer.wte.weight", vocabSize, hiddenSize),
+    matrix("transformer.wpe.weight", maxPositions, hiddenSize),
+  ];
+  for (let layer = 0; layer < layers; layer++) {
+    const at = `transformer.h.${layer}`;
+    shapes.push(
+      ...norm(`${at}.ln_1`),
+      ...linear(`${at}.attn.c_attn`, hiddenSize, 3 * hiddenSize),
+      ...linear(`${at}.attn.c_proj`, hiddenSize, hiddenSize),
+      ...norm(`${at}.ln_2`),
+      ...linear(`${at}.mlp.c_fc`, hiddenSize, intermediateSize),
+      ...linear(`${at}.mlp.c_proj`, intermediateSize, hiddenSize),
+    );
+  }
+  shapes.push(...norm("transformer.ln_f"));
+  return shapes;
+}
+
+/**
+ * The name that {@link parameterShapes} gives a tensor of a checkpoint: GPT-2 checkpoints saved without a head lack the
+ * `transformer.` prefix.
+ */
+export function parameterName(family: ModelConfig["family"], stored: string): string {
+  return family === "gpt2" && /^(wte|wpe|h|ln_f)\./.test(stored) ? `transformer.${stored}` : stored;
+}
+
+/** Tensors that old checkpoints carry and no model needs: causal masks and rotary tables, which are computed. */
+const COMPUTED =
+  /^(transformer\.h\.\d+\.attn\.(bias|masked_bias)|model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq)$/;
+
+/** Whether a checkpoint's tensor may be left unread. A token head is spare where the model has none of its own. */
+function isSpare(name: string, shapes: readonly ParameterShape[]): boolean {
+  return COMPUTED.test(name) || (name === "lm_head.weight" && !shapes.some((shape) => shape.name === name));
+}
+
+/**
+ * Compares a checkpoint's tensors, under the names of {@link parameterName}, with the model's.
+ *
+ * @param where the folder or file for errors
+ * @throws AttuneError `model-tensors`, which lists all that are missing, unexpected or of a wrong shape
+ */
+export function checkTensors(
+  shapes: readonly ParameterShape[],
+  found: Iterable<{ readonly name: string; readonly shape: Shape }>,
+  where: string,
+): void {
+  const wanted = new Map(shapes.map(({ name, shape }) => [name, shape]));
+  const seen = new Set<string>();
+  const unexpected: string[] = [];
+  const wrong: string[] = [];
+  for (const { name, shape } of found) {
+    const expected = wanted.get(name);
+    seen.add(name);
+    if (expected === undefined) {
+      if (!isSpare(name, shapes)) unexpected.push(`${name} ${showShape(shape)}`);
+    } else if (!sameShape(expected, shape)) {
+      wrong.push(`${name} expected ${showShape(expected)} got ${showShape(shape)}`);
+    }
+  }
+  const missing = shapes.filter(({ name }) => !seen.has(name)).map(({ name, shape }) => `${name} ${showShape(shape)}`);
+  const problems = [
+    ...listed("missing", missing),
+    ...listed("unexpected", unexpected),
+    ...listed("wrong shape", wrong),
+  ];
+  if (problems.length === 0) return;
+  const advice = "do config.json and the weights belong together?";
+  throw new AttuneError(
+    "model-tensors",
+    `${where}: tensors differ from config.json's: ${problems.join("; ")}; ${advice}`,
+  );
+}
+
+/** Every item up to a number that a hostile file cannot push a message beyond. */
+function listed(what: string, items: readonly string[], most = 1000): string[] {
+  if (items.length === 0) return [];
+  const rest = items.length > most ? [`and ${items.length - most} more`] : [];
+  return [`${what} (${items.length}): ${[...items.slice(0, most), ...rest].join(", ")}`];
+}

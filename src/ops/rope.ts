@@ -1,0 +1,109 @@
+/** Rotary position embedding, in the convention of Hugging Face's llama: the pairs are (i, i + D/2). */
+import { AttuneError } from "../core/errors.ts";
+import { numel, showShape, type Tensor } from "../core/shape.ts";
+import { apply, defineOp, grid, type Op } from "../graph/op.ts";
+import type { Sym } from "../graph/sym.ts";
+import source from "../../shaders/rope.wgsl" with { type: "text" };
+import { checkRows, rowInputs, type RowOptions } from "./rows.ts";
+
+const WORKGROUP = 64;
+
+interface RopeAttrs {
+  /** Rotates back: the gradient. */
+  readonly inverse: boolean;
+  /** Whether a third input gives each row's first position. */
+  readonly offsets: boolean;
+}
+
+/** y = x rotated by its position: inputs x [B, T, H, D], table [P, D] and perhaps offsets u32 [B]. */
+export const ropeOp: Op<RopeAttrs> = defineOp({
+  name: "rope",
+  shape([x, table, ...rest], { offsets }) {
+    const [B, T, , D] = x.shape;
+    if (x.shape.length !== 4 || D % 2 !== 0) {
+      throw new AttuneError("rope-shape", `rope: x is [B,T,H,D] with an even D, got ${showShape(x.shape)}`);
+    }
+    if (table.shape.length !== 2 || table.shape[1] !== D) {
+      throw new AttuneError(
+        "rope-table",
+        `rope: the table of heads of width ${D} is [positions,${D}], got ${showShape(table.shape)}; see ropeTable`,
+      );
+    }
+    if (T > table.shape[0]) {
+      throw new AttuneError(
+        "rope-length",
+        `rope: ${T} steps, but the table ends after ${table.shape[0]} positions; make a longer one`,
+      );
+    }
+    checkRows("rope", B, rest, { offsets, lengths: false });
+    return [{ shape: x.shape, dtype: "f32" }];
+  },
+  kernels({ inputs: [x, table, offsets], outputs: [y], attrs }) {
+    const [, T, H, D] = x.shape;
+    const pairs = numel(x.shape) / 2;
+    return [{
+      name: "rope",
+      source,
+      constants: { WG: WORKGROUP, SIGN: attrs.inverse ? -1 : 1, OFFSETS: Number(attrs.offsets) },
+      params: { pairs, half: D / 2, H, T, P: table.shape[0] },
+      reads: [x, table, offsets ?? table],
+      writes: [y],
+      workgroups: grid(pairs / WORKGROUP),
+      flops: 6 * pairs,
+    }];
+  },
+  // A rotation's derivative is its transpose, which is the rotation back.
+  grad: (
+    { inputs: [, ...rest], grads: [dy], attrs },
+  ) => [dy && apply(ropeOp, [dy, ...rest], { ...attrs, inverse: !attrs.inverse })[0]],
+  reference({ inputs: [{ shape: [B, T, H, D] }, { shape: [P] }], args: [x, table, offsets], attrs }) {
+    const y = new Float64Array(x.length);
+    for (let b = 0; b < B; b++) {
+      for (let t = 0; t < T; t++) {
+        const position = t + (offsets?.[b] ?? 0);
+        if (position >= P) continue;
+        for (let h = 0; h < H; h++) {
+          for (let i = 0; i < D / 2; i++) {
+            const at = ((b * T + t) * H + h) * D + i;
+            const c = table[position * D + i];
+            const s = table[position * D + D / 2 + i] * (attrs.inverse ? -1 : 1);
+            y[at] = x[at] * c - x[at + D / 2] * s;
+            y[at + D / 2] = x[at + D / 2] * c + x[at] * s;
+          }
+        }
+      }
+    }
+    return [y];
+  },
+});
+
+/**
+ * Rotates each head of x [B, T, H, D] by its position (Su et al. 2021, arXiv:2104.09864). `table` [P, D] is
+ * `constant(ropeTable(...))`; `offsets` u32 [B] moves row b to start at offsets[b]. Positions ≥ P give zeros.
+ */
+export const rope = (x: Sym, table: Sym, { offsets }: Pick<RowOptions, "offsets"> = {}): Sym =>
+  apply(ropeOp, [x, table, ...rowInputs({ offsets })], { inverse: false, offsets: offsets !== undefined })[0];
+
+const tables = new Map<string, Tensor<Float32Array>>();
+
+/**
+ * Cosines and sines of position · theta^(−2i/D), i < D/2, as rows of D/2 cosines and D/2 sines: [maxPositions, D].
+ * Computed in float64 on the host, where sin is exact; equal arguments give the same tensor, so that plans share it.
+ */
+export function ropeTable(maxPositions: number, D: number, theta: number): Tensor<Float32Array> {
+  const key = `${maxPositions},${D},${theta}`;
+  const known = tables.get(key);
+  if (known !== undefined) return known;
+  if (D % 2 !== 0) throw new AttuneError("rope-shape", `rope: heads have an even width, got ${D}`);
+  const data = new Float32Array(maxPositions * D);
+  for (let position = 0; position < maxPositions; position++) {
+    for (let i = 0; i < D / 2; i++) {
+      const angle = position * theta ** (-2 * i / D);
+      data[position * D + i] = Math.cos(angle);
+      data[position * D + D / 2 + i] = Math.sin(angle);
+    }
+  }
+  const table = { shape: [maxPositions, D], data };
+  tables.set(key, table);
+  return table;
+}

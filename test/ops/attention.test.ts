@@ -1,0 +1,176 @@
+import { describe, expect, it } from "vitest";
+import { type Shape, type Tensor } from "../../src/core/shape.ts";
+import { gradients } from "../../src/graph/grad.ts";
+import { constant, input } from "../../src/graph/sym.ts";
+import { attention, attentionOp } from "../../src/ops/attention.ts";
+import { attentionKeyValueGradOp, attentionQueryGradOp, attentionStatsOp } from "../../src/ops/attentionBackward.ts";
+import { mul } from "../../src/ops/binary.ts";
+import { gradOps } from "../../src/ops/index.ts";
+import { sumAll } from "../../src/ops/reduce.ts";
+import { interpreter } from "../../src/plan/interpret.ts";
+import { testGpu } from "../support/backends.ts";
+import { checkOp, expectClose, normal, tensor } from "../support/check-op.ts";
+
+const u32 = (...data: number[]): Tensor => tensor([data.length], data, "u32");
+
+describe("attention", () => {
+  const plain = { scale: 0.5, offsets: false, lengths: false };
+  const [offsets, lengths, both] = [{ ...plain, offsets: true }, { ...plain, lengths: true }, {
+    ...plain,
+    offsets: true,
+    lengths: true,
+  }];
+  checkOp(attentionOp, [
+    { name: "one query", inputs: [[1, 1, 1, 4], [1, 1, 1, 4], [1, 1, 1, 4]], attrs: plain },
+    { name: "T = 5, two heads", inputs: [[2, 5, 2, 8], [2, 5, 2, 8], [2, 5, 2, 8]], attrs: plain },
+    { name: "grouped queries", inputs: [[2, 6, 6, 4], [2, 6, 2, 4], [2, 6, 2, 4]], attrs: plain },
+    { name: "several chunks of keys", inputs: [[1, 70, 2, 4], [1, 70, 1, 4], [1, 70, 1, 4]], attrs: plain },
+    { name: "fewer queries than keys", inputs: [[1, 3, 1, 4], [1, 7, 1, 4], [1, 7, 1, 4]], attrs: plain },
+    // Scores near ±100: exp overflows unless the maximum is taken off, also when a later chunk raises it.
+    {
+      name: "large scores",
+      inputs: [[1, 40, 1, 4], [1, 40, 1, 4], [1, 40, 1, 4]],
+      attrs: plain,
+      map: (x, i) => i < 2 ? 8 * x : x,
+      differentiate: [2],
+    },
+    { name: "offsets", inputs: [[3, 2, 2, 4], [3, 9, 1, 4], [3, 9, 1, 4], u32(0, 4, 7)], attrs: offsets },
+    {
+      name: "offsets past the end",
+      inputs: [[2, 2, 1, 4], [2, 5, 1, 4], [2, 5, 1, 4], u32(4, 4294967295)],
+      attrs: { ...offsets },
+    },
+    {
+      name: "decoding",
+      inputs: [[3, 1, 4, 8], [3, 45, 2, 8], [3, 45, 2, 8], u32(0, 20, 44)],
+      attrs: offsets,
+      differentiate: [0],
+    },
+    { name: "lengths", inputs: [[4, 7, 2, 4], [4, 7, 1, 4], [4, 7, 1, 4], u32(0, 3, 4, 9)], attrs: lengths },
+    { name: "lengths over chunks", inputs: [[2, 41, 1, 4], [2, 41, 1, 4], [2, 41, 1, 4], u32(38, 1)], attrs: lengths },
+    {
+      name: "offsets and lengths",
+      inputs: [[2, 5, 2, 4], [2, 11, 2, 4], [2, 11, 2, 4], u32(3, 0), u32(2, 5)],
+      attrs: both,
+    },
+    {
+      name: "wide heads",
+      inputs: [[1, 3, 1, 128], [1, 3, 1, 128], [1, 3, 1, 128]],
+      attrs: { ...plain, scale: 128 ** -0.5 },
+      differentiate: [0],
+    },
+  ]);
+
+  const stats = (shape: Shape, visible: (t: number) => number): Tensor => {
+    const [, T, H] = shape;
+    const data = normal([...shape, 4], 9).data.map((x, i) => {
+      const t = Math.floor(i / (4 * H)) % T;
+      return i % 4 === 0 ? 2 + x : i % 4 === 2 ? visible(t) : x;
+    });
+    return { shape: [...shape, 4], data };
+  };
+  const backward = [
+    {
+      name: "T = S = 6",
+      inputs: [[2, 6, 4, 4], [2, 6, 2, 4], [2, 6, 2, 4], [2, 6, 4, 4], stats([2, 6, 4], (t) => t + 1)],
+      attrs: { scale: 0.5 },
+    },
+    {
+      name: "some queries count",
+      inputs: [
+        [2, 39, 2, 8],
+        [2, 45, 1, 8],
+        [2, 45, 1, 8],
+        [2, 39, 2, 8],
+        stats([2, 39, 2], (t) => t < 37 ? Math.min(t + 9, 45) : 0),
+      ],
+      attrs: { scale: 0.3 },
+    },
+    {
+      name: "no query counts",
+      inputs: [[1, 2, 1, 4], [1, 2, 1, 4], [1, 2, 1, 4], [1, 2, 1, 4], stats([1, 2, 1], () => 0)],
+      attrs: { scale: 1 },
+    },
+  ];
+  checkOp(attentionQueryGradOp, backward);
+  checkOp(attentionKeyValueGradOp, backward);
+  checkOp(attentionStatsOp, [
+    {
+      name: "plain",
+      inputs: [[2, 3, 2, 8], [2, 3, 2, 8], [2, 3, 2]],
+      attrs: { dlse: false, offsets: false, lengths: false, S: 3 },
+    },
+    {
+      name: "everything",
+      inputs: [[2, 3, 2, 8], [2, 3, 2, 8], [2, 3, 2], [2, 3, 2], u32(5, 0), u32(3, 1)],
+      attrs: { dlse: true, offsets: true, lengths: true, S: 7 },
+    },
+  ]);
+
+  it("never reads keys that no query may see, nor lets padding into gradients", async () => {
+    const shapes: Shape[] = [[2, 6, 2, 4], [2, 12, 1, 4], [2, 12, 1, 4]];
+    const [q, k, v] = shapes.map((s, i) => input("qkv"[i], s));
+    const at = { offsets: input("offsets", [2], "u32"), lengths: input("lengths", [2], "u32") };
+    const out = attention(q, k, v, at);
+    const grads = gradients(sumAll(mul(out, constant(normal(out.shape, 7)))), [q, k, v], gradOps);
+    const trace = { outputs: { out, dq: grads[0], dk: grads[1], dv: grads[2] }, effects: [] };
+    // Row 0 sees keys 0 … 5 (offset 2, 4 queries), row 1 keys 0 … 2 (2 queries).
+    const spoilt = (name: string, shape: Shape, from: readonly number[]): Tensor => {
+      const t = normal(shape, name.length + shape[1]);
+      const inner = shape[2] * shape[3];
+      return {
+        shape,
+        data: t.data.map((x, i) =>
+          Math.floor(i / inner) % shape[1] >= from[Math.floor(i / (inner * shape[1]))] ? NaN : x
+        ),
+      };
+    };
+    const values = {
+      q: spoilt("q", shapes[0], [4, 2]),
+      k: spoilt("k", shapes[1], [6, 3]),
+      v: spoilt("v", shapes[2], [6, 3]),
+      offsets: u32(2, 1),
+      lengths: u32(4, 2),
+    };
+    const got = await (await (await testGpu()).compile("garbage", trace)).run(values);
+    const want = await (await interpreter().compile("garbage", trace)).run(values);
+    // f32 rounding over a few dozen products.
+    for (const name of ["out", "dq", "dk", "dv"]) expectClose(got[name], want[name], 2e-6, name);
+    expect([...got.dk].every(Number.isFinite)).toBe(true);
+  });
+
+  it("takes heads of any width", async () => {
+    const shapes: Shape[] = [[1, 5, 2, 6], [1, 5, 1, 6], [1, 5, 1, 6]];
+    const [q, k, v] = shapes.map((s, i) => input("qkv"[i], s));
+    const out = attention(q, k, v);
+    const [dk] = gradients(sumAll(mul(out, constant(normal(out.shape, 7)))), [k], gradOps);
+    const values = { q: normal(shapes[0], 1), k: normal(shapes[1], 2), v: normal(shapes[2], 3) };
+    const got = await (await (await testGpu()).compile("odd", { outputs: { out, dk }, effects: [] })).run(values);
+    // By hand: query 1 of head 0 weighs keys 0 and 1 by exp(q · k / √6).
+    const score = (s: number): number => {
+      let sum = 0;
+      for (let d = 0; d < 6; d++) sum += values.q.data[12 + d] * values.k.data[6 * s + d];
+      return Math.exp(sum / Math.sqrt(6));
+    };
+    const mean = Array.from(
+      { length: 6 },
+      (_, d) => (score(0) * values.v.data[d] + score(1) * values.v.data[6 + d]) / (score(0) + score(1)),
+    );
+    expectClose(got.out.subarray(12, 18), mean, 2e-6, "query 1 of head 0");
+    const want = await (await interpreter().compile("odd", { outputs: { dk }, effects: [] })).run(values);
+    expectClose(got.dk, want.dk, 2e-6, "dk");
+  });
+
+  it("says what does not fit", () => {
+    const x = (...shape: number[]) => input("x", shape);
+    expect(() => attention(x(2, 3, 4, 8), x(2, 3, 3, 8), x(2, 3, 3, 8))).toThrow(
+      /H a multiple of Hkv, got \[2,3,4,8\], \[2,3,3,8\]/,
+    );
+    expect(() => attention(x(2, 3, 4, 6), x(2, 3, 4, 8), x(2, 3, 4, 8))).toThrow("attention: q is [B,T,H,D]");
+    expect(() => attention(x(2, 3, 8), x(2, 3, 8), x(2, 3, 8))).toThrow("attention: q is [B,T,H,D]");
+    const kv = x(2, 3, 4, 8);
+    expect(() => attention(kv, kv, kv, { lengths: input("n", [3], "u32") })).toThrow(
+      "attention: lengths is u32[2], one for each row, got u32[3]",
+    );
+  });
+});

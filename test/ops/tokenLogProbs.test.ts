@@ -1,0 +1,97 @@
+import { describe, expect, it } from "vitest";
+import { gradients } from "../../src/graph/grad.ts";
+import { input } from "../../src/graph/sym.ts";
+import { mul } from "../../src/ops/binary.ts";
+import { gradOps } from "../../src/ops/index.ts";
+import { sumAll } from "../../src/ops/reduce.ts";
+import { tokenLogProbs, tokenLogProbsBackwardOp, tokenLogProbsOp, vocabChunk } from "../../src/ops/tokenLogProbs.ts";
+import { checkOp, normal, tensor } from "../support/check-op.ts";
+import { testGpu } from "../support/backends.ts";
+
+/** Targets spread over the vocabulary: its first token, its last, and some between. */
+const targets = (N: number, V: number) => tensor([N], Array.from({ length: N }, (_, i) => [V - 1, 0, (i * 37) % V][i % 3]), "u32");
+
+const attrs = { chunk: 64 };
+
+describe("tokenLogProbs", () => {
+  checkOp(tokenLogProbsOp, [
+    { name: "one row, the target in the last chunk", inputs: [[1, 5], [70, 5], targets(1, 70)], attrs },
+    { name: "one chunk, narrower than its bound", inputs: [[5, 6], [50, 6], targets(5, 50)], attrs },
+    { name: "two chunks, the last of 6 tokens", inputs: [[7, 9], [70, 9], targets(7, 70)], attrs },
+    { name: "three whole chunks", inputs: [[6, 4], [192, 4], targets(6, 192)], attrs },
+    { name: "a last chunk of one token", inputs: [[6, 4], [129, 4], targets(6, 129)], attrs },
+  ]);
+  // Sums of three products of about 27 and 2. An f32 logit of 160 is off by up to 1e-5, and so is the logarithm of p:
+  // within the tolerance of outputs of that size, and a relative error of p in the gradients.
+  checkOp(
+    tokenLogProbsOp,
+    [{ name: "logits around ±80", inputs: [[6, 3], [70, 3], targets(6, 70)], attrs, map: (x, i) => i === 0 ? 9 * (x + Math.sign(x) * 2) : x + Math.sign(x) }],
+    { gradient: 2e-4 },
+  );
+
+  it("calls the lowest of equal maxima the most probable, within and across chunks", async () => {
+    // Logits are the weight itself. Tokens 3, 40, 68 share the maximum of row 0; 66 and 69 that of row 1.
+    const weight = new Float32Array(2 * 70);
+    for (const [token, c] of [[3, 0], [40, 0], [68, 0], [66, 1], [69, 1]]) weight[2 * token + c] = 2;
+    const hidden = tensor([5, 2], [1, 0, 1, 0, 1, 0, 0, 1, 0, 1]);
+    const syms = [input("hidden", [5, 2]), input("weight", [70, 2]), input("targets", [5], "u32")] as const;
+    const { correct } = tokenLogProbs(...syms, attrs);
+    const plan = await (await testGpu()).compile("ties", { outputs: { correct }, effects: [] });
+    const got = await plan.run({ hidden, weight: tensor([70, 2], weight), targets: tensor([5], [3, 40, 68, 66, 69], "u32") });
+    expect([...got.correct]).toEqual([1, 0, 0, 1, 0]);
+  });
+
+  it("gives exact zeros for rows of zero weight, whatever their targets", async () => {
+    const syms = [input("hidden", [3, 4]), input("weight", [70, 4]), input("targets", [3], "u32")] as const;
+    const mask = input("mask", [3]);
+    const { logp, entropy } = tokenLogProbs(...syms, attrs);
+    const loss = sumAll(mul(gradOps.add(logp, entropy), mask));
+    const [dhidden, dweight] = gradients(loss, syms.slice(0, 2), gradOps);
+    const plan = await (await testGpu()).compile("masked", { outputs: { dhidden, dweight }, effects: [] });
+    const run = (masked: number) => {
+      const hidden = normal([3, 4], 1);
+      hidden.data.fill(masked, 4, 8);
+      return plan.run({
+        hidden,
+        weight: normal([70, 4], 2),
+        targets: tensor([3], [69, masked, 5], "u32"),
+        mask: tensor([3], [1, 0, 1]),
+      });
+    };
+    const [a, b] = [await run(0), await run(50)];
+    expect([...a.dhidden.slice(4, 8)]).toEqual([0, 0, 0, 0]);
+    expect(a.dhidden.some((v) => v !== 0)).toBe(true);
+    expect(b.dhidden).toEqual(a.dhidden);
+    expect(b.dweight).toEqual(a.dweight);
+  });
+
+  it("does not keep the logits: its scratch is one chunk", async () => {
+    const syms = [input("hidden", [32, 8]), input("weight", [1000, 8]), input("targets", [32], "u32")] as const;
+    const { logp } = tokenLogProbs(...syms);
+    const [dhidden] = gradients(sumAll(logp), [syms[0]], gradOps);
+    const plan = await (await testGpu()).compile("lm head", { outputs: { dhidden }, effects: [] });
+    expect(Math.max(...plan.lowered.slots)).toBe(4 * 32 * 256);
+  });
+
+  it("takes a quarter of a small vocabulary at a time, 8192 tokens at most, and less for many rows", () => {
+    expect([vocabChunk(1024, 70), vocabChunk(1024, 512), vocabChunk(1024, 1000), vocabChunk(1024, 50257), vocabChunk(8192, 150_000)])
+      .toEqual([64, 128, 256, 8192, 2048]);
+  });
+
+  it("says what does not fit", () => {
+    const u32 = input("targets", [3], "u32");
+    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 5]), u32)).toThrow(/takes hidden \[N, C\].*got \[3,4\], \[9,5\] and u32\[3\]/);
+    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 4]), input("t", [3]))).toThrow(/got .* f32\[3\]/);
+    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 4]), u32, { chunk: 70 })).toThrow("chunk is a positive multiple of 64, got 70");
+  });
+});
+
+describe("its backward op", () => {
+  // lse and entropy as the forward op would give them need not fit the logits here: both sides use the same formula.
+  const rowInputs = [[6], [6], [6], [6], [6]];
+  const map = (x: number, i: number) => i === 3 ? 8 + x : x;
+  for (const [hidden, weight] of [[true, true], [true, false], [false, true]]) {
+    const wants = [hidden ? "dhidden" : "", weight ? "dweight" : ""].filter((s) => s !== "").join(" and ");
+    checkOp(tokenLogProbsBackwardOp, [{ name: wants, inputs: [[6, 9], [70, 9], targets(6, 70), ...rowInputs], attrs: { chunk: 64, hidden, weight }, map }]);
+  }
+});

@@ -1,0 +1,193 @@
+import { describe, expect, it } from "vitest";
+import { AttuneError } from "../../src/core/errors.ts";
+import { readChecked, writeChecked } from "../../src/storage/checked.ts";
+import { requireEmpty, type Store, within } from "../../src/storage/store.ts";
+
+export const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+export const textOf = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : new TextDecoder().decode(bytes);
+
+/** The code of the AttuneError that `action` ends in. */
+export async function codeOf(action: Promise<unknown>): Promise<string> {
+  const error = await action.then(() => undefined, (cause: unknown) => cause);
+  if (error instanceof AttuneError) return error.code;
+  throw new Error(`expected an AttuneError, got ${String(error)}`);
+}
+
+/** What every store must do. `open` gives an empty store; `reopen` one that sees what the last one kept. */
+export function describeStore(
+  name: string,
+  open: () => Promise<Store>,
+  reopen?: (store: Store) => Promise<Store>,
+): void {
+  describe(name, () => {
+    it("reads what was written, and undefined for what was not", async () => {
+      const store = await open();
+      await store.write("a/b.bin", new Uint8Array([0, 255, 7]));
+      await store.write("empty", new Uint8Array());
+      expect(await store.read("a/b.bin")).toEqual(new Uint8Array([0, 255, 7]));
+      expect(await store.read("empty")).toEqual(new Uint8Array());
+      expect(await store.read("a")).toBeUndefined();
+      expect(await store.read("a/b.bin/c")).toBeUndefined();
+      expect(await store.read("none")).toBeUndefined();
+    });
+
+    it("replaces a file and keeps its own copy", async () => {
+      const store = await open();
+      await store.write("f", bytesOf("a long first text"));
+      const second = bytesOf("second");
+      await store.write("f", second);
+      second.fill(0);
+      const read = await store.read("f");
+      expect(textOf(read)).toBe("second");
+      read?.fill(0);
+      expect(textOf(await store.read("f"))).toBe("second");
+    });
+
+    it("stores a view without the memory around it", async () => {
+      const store = await open();
+      await store.write("view", bytesOf("0123456789").subarray(3, 6));
+      expect(textOf(await store.read("view"))).toBe("345");
+    });
+
+    it("appends in call order, to a new file and to a written one", async () => {
+      const store = await open();
+      const lines = Array.from({ length: 12 }, (_, i) => `line ${i} ü\n`);
+      await Promise.all(lines.map((line) => store.append("log.jsonl", line)));
+      expect(textOf(await store.read("log.jsonl"))).toBe(lines.join(""));
+      await store.write("log.jsonl", bytesOf("cut\n"));
+      await store.append("log.jsonl", "more\n");
+      expect(textOf(await store.read("log.jsonl"))).toBe("cut\nmore\n");
+    });
+
+    it("runs calls in order without awaiting them", async () => {
+      const store = await open();
+      const writes = [store.write("f", bytesOf("1")), store.append("f", "2"), store.write("f", bytesOf("3"))];
+      const [read, list] = [store.read("f"), store.list()];
+      const removed = store.remove("f");
+      await Promise.all([...writes, removed]);
+      expect(textOf(await read)).toBe("3");
+      expect(await list).toEqual(["f"]);
+      expect(await store.read("f")).toBeUndefined();
+    });
+
+    it("lists sorted paths, all or a folder's", async () => {
+      const store = await open();
+      expect(await store.list()).toEqual([]);
+      for (const path of ["b", "a/2", "a/10", "ab/x", "a/c/d", "a.b"]) await store.write(path, bytesOf(path));
+      await store.append("a/log", "x");
+      expect(await store.list()).toEqual(["a.b", "a/10", "a/2", "a/c/d", "a/log", "ab/x", "b"]);
+      expect(await store.list("a")).toEqual(["a/10", "a/2", "a/c/d", "a/log"]);
+      expect(await store.list("a/c")).toEqual(["a/c/d"]);
+      expect(await store.list("b")).toEqual(["b"]);
+      expect(await store.list("none")).toEqual([]);
+    });
+
+    it("removes a file or a folder, and nothing else", async () => {
+      const store = await open();
+      for (const path of ["a/1", "a/c/2", "ab", "a.b", "b/x"]) await store.write(path, bytesOf(path));
+      await store.append("a/1", "more");
+      await store.remove("a");
+      await store.remove("none");
+      await store.remove("ab/none");
+      expect(await store.list()).toEqual(["a.b", "ab", "b/x"]);
+      await store.remove("b/x");
+      await store.write("b", bytesOf("now a file"));
+      expect(textOf(await store.read("b"))).toBe("now a file");
+    });
+
+    it("refuses a file where a folder is, and the reverse", async () => {
+      const store = await open();
+      await store.write("a/b", bytesOf("x"));
+      expect(await codeOf(store.write("a", bytesOf("y")))).toBe("store-exists");
+      expect(await codeOf(store.append("a", "y"))).toBe("store-exists");
+      expect(await codeOf(store.write("a/b/c", bytesOf("y")))).toBe("store-exists");
+      expect(await codeOf(store.append("a/b/c/d", "y"))).toBe("store-exists");
+      expect(await store.list()).toEqual(["a/b"]);
+    });
+
+    it("refuses paths that leave it or mean something else", async () => {
+      const store = await open();
+      const outside = [
+        "",
+        "/etc/x",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "a/",
+        "./a",
+        "a\\b",
+        "C:/x",
+        "a\0b",
+        "a\nb",
+        "x.",
+        "%2e",
+      ];
+      for (const path of [...outside, "a.attune-tmp", "x".repeat(600)]) {
+        expect(await codeOf(store.read(path)), path).toBe("store-path");
+        expect(await codeOf(store.write(path, bytesOf("x"))), path).toBe("store-path");
+        expect(await codeOf(store.append(path, "x")), path).toBe("store-path");
+        expect(await codeOf(store.remove(path)), path).toBe("store-path");
+        if (path !== "") expect(await codeOf(store.list(path)), path).toBe("store-path");
+      }
+      expect(await store.list()).toEqual([]);
+    });
+
+    it("gives a folder as a store of its own", async () => {
+      const store = await open();
+      const run = within(store, "runs/1");
+      await requireEmpty(run);
+      await run.write("recipe.json", bytesOf("{}"));
+      await run.append("logs/m", "x");
+      await store.write("runs/10", bytesOf("other"));
+      expect(await store.list()).toEqual(["runs/1/logs/m", "runs/1/recipe.json", "runs/10"]);
+      expect(await run.list()).toEqual(["logs/m", "recipe.json"]);
+      expect(await run.list("logs")).toEqual(["logs/m"]);
+      expect(textOf(await run.read("recipe.json"))).toBe("{}");
+      expect(await codeOf(run.read("../10"))).toBe("store-path");
+      expect(await codeOf(requireEmpty(run))).toBe("store-exists");
+      await run.remove("logs");
+      expect(await run.list()).toEqual(["recipe.json"]);
+    });
+
+    it("keeps checked files whole or reports them corrupt", async () => {
+      const store = await open();
+      const files = new Map([["model.bin", new Uint8Array(1000).fill(3)], ["state.json", bytesOf("{}")]]);
+      expect(await readChecked(store, "checkpoints/20")).toBeUndefined();
+      await store.write("checkpoints/20/stale", bytesOf("x"));
+      await writeChecked(store, "checkpoints/20", files);
+      expect(await readChecked(store, "checkpoints/20")).toEqual(files);
+      expect(await store.list()).toEqual(
+        ["manifest.json", "model.bin", "state.json"].map((name) => `checkpoints/20/${name}`),
+      );
+
+      const damage: [string, Uint8Array | undefined][] = [
+        ["model.bin", new Uint8Array(999).fill(3)],
+        ["model.bin", new Uint8Array(1000).fill(3).fill(4, 500, 501)],
+        ["state.json", undefined],
+        ["manifest.json", bytesOf('{"files": {"model.bin": {"byt')],
+        ["manifest.json", bytesOf('{"files": {"model.bin": 3}}')],
+      ];
+      for (const [name, bytes] of damage) {
+        await writeChecked(store, "checkpoints/20", files);
+        await (bytes ? store.write(`checkpoints/20/${name}`, bytes) : store.remove(`checkpoints/20/${name}`));
+        expect(await codeOf(readChecked(store, "checkpoints/20")), name).toBe("store-corrupt");
+      }
+      await writeChecked(store, "checkpoints/20", files);
+      await store.remove("checkpoints/20/manifest.json");
+      expect(await readChecked(store, "checkpoints/20")).toBeUndefined();
+    });
+
+    it.runIf(reopen)("keeps everything for a store opened later", async () => {
+      const store = await open();
+      await store.write("a/b", bytesOf("one"));
+      await store.append("a/log", "1");
+      await store.append("a/log", "2");
+      const later = await reopen?.(store);
+      expect(await later?.list()).toEqual(["a/b", "a/log"]);
+      await later?.append("a/log", "3");
+      expect(textOf(await later?.read("a/log"))).toBe("123");
+    });
+  });
+}
