@@ -57,45 +57,37 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) count: vec3u, 
   var at_target = pack(LOWEST);
   for (var c = lane; c < p.packs; c += LANES) {
     let v = logits[first + c];
-    let index = pack(f32(p.start + c * (p.n / p.packs))) + OFFSETS;
-    let d = v - m;
-    let x = exp(d);
+    let x = exp(v - m);
     sums += x;
-    slopes = fma(x, d, slopes);
+    slopes = fma(x, v - m, slopes);
+    let index = pack(f32(p.start + c * (p.n / p.packs))) + OFFSETS;
     at_max = max(at_max, select(pack(LOWEST), -index, v == pack(chunk_max)));
     at_target = select(at_target, v, index == pack(t));
   }
   part[l] = vec4f(total(sums), total(slopes), greatest(at_max), greatest(at_target));
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (lane < half) {
-      let a = part[l];
-      let o = part[l + half];
-      part[l] = vec4f(a.xy + o.xy, max(a.zw, o.zw));
-    }
+    if (lane < half) { part[l] = vec4f(part[l].xy + part[l + half].xy, max(part[l].zw, part[l + half].zw)); }
   }
   workgroupBarrier();
   if (lane != 0u || group_row >= p.rows) { return; }
 
-  let chunk = part[l];
-  var s = chunk.x;
-  var e = chunk.y;
-  var target_logit = chunk.w;
-  var argmax = -chunk.z;
+  var s = part[l].x;
+  var e = part[l].y;
+  var argmax = -part[l].z;
+  var target_logit = part[l].w;
   if (FIRST == 0u) {
     // Σ exp(logit − m) (logit − m) of what came before, from its sums relative to its own maximum.
-    let shift = before - m;
-    let scale = exp(shift);
+    let scale = exp(before - m);
     s = fma(scale, state[b + 1u], s);
-    e = fma(scale, fma(state[b + 1u], shift, state[b + 2u]), e);
+    e = fma(scale, fma(state[b + 1u], before - m, state[b + 2u]), e);
     target_logit = max(target_logit, state[b + 3u]);
     argmax = select(argmax, state[b + 4u], before >= chunk_max);
   }
   if (LAST == 1u) {
-    let log_s = log(s);
-    lse[row] = m + log_s;
-    logp[row] = target_logit - m - log_s;
-    entropy[row] = log_s - e / s;
+    lse[row] = m + log(s);
+    logp[row] = target_logit - m - log(s);
+    entropy[row] = log(s) - e / s;
     correct[row] = select(0.0, 1.0, argmax == t);
     return;
   }

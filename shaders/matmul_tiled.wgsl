@@ -48,19 +48,28 @@ fn outer(c: mat4x4f, a: vec4f, b: vec4f) -> mat4x4f {
   return mat4x4f(fma(a.xxxx, b, c[0]), fma(a.yyyy, b, c[1]), fma(a.zzzz, b, c[2]), fma(a.wwww, b, c[3]));
 }
 
-fn store(m: u32, n: u32, i: u32, sum: f32) {
-  if (m >= p.M || n >= p.N) { return; }
+fn store(i: u32, n: u32, sum: f32) {
+  if (n >= p.N) { return; }
   var c = sum;
   if (BIAS == 1u) { c += bias[n]; }
-  if (ACC == 1u) { c += C[i]; }
-  C[i] = c;
+  if (ACC == 1u) { c += C[i + n]; }
+  C[i + n] = c;
 }
 
-fn storeBlock(start: u32, m: u32, n: u32, block: mat4x4f) {
-  var c = block;
-  for (var i = 0u; i < 4u; i++) {
-    for (var j = 0u; j < 4u; j++) { store(m + i, n + j, start + (m + i) * p.ldc + n + j, c[i][j]); }
-  }
+fn storeRow(start: u32, m: u32, n: u32, c: vec4f) {
+  if (m >= p.M) { return; }
+  let i = start + m * p.ldc;
+  store(i, n, c.x);
+  store(i, n + 1u, c.y);
+  store(i, n + 2u, c.z);
+  store(i, n + 3u, c.w);
+}
+
+fn storeBlock(start: u32, m: u32, n: u32, c: mat4x4f) {
+  storeRow(start, m, n, c[0]);
+  storeRow(start, m + 1u, n, c[1]);
+  storeRow(start, m + 2u, n, c[2]);
+  storeRow(start, m + 3u, n, c[3]);
 }
 
 @compute @workgroup_size(SIDE, SIDE)

@@ -58,8 +58,8 @@ fn value_of(key: u32) -> f32 { return bitcast<f32>(key ^ select(0xffffffffu, 0x8
 fn search(b: u32, l: u32, y_max: f32, inverse: f32, low: f32, k: f32, share: f32) -> f32 {
   var found = 0u;
   var wanted = k;
-  for (var pass = 0u; pass < 11u; pass++) {
-    let shift = vec4u(30u - 3u * pass);
+  for (var turn = 0u; turn < 11u; turn++) {
+    let shift = vec4u(30u - 3u * turn);
     let bound_a = found + (vec4u(1u, 2u, 3u, 4u) << shift);
     let bound_b = found + (vec4u(5u, 6u, 7u, 7u) << shift);
     var a = vec4f(0.0);
@@ -75,7 +75,7 @@ fn search(b: u32, l: u32, y_max: f32, inverse: f32, low: f32, k: f32, share: f32
     join(a, c, l, false);
     a = part_a[0];
     c = part_b[0];
-    if (pass == 0u) {
+    if (turn == 0u) {
       // Only two bits are left above the first shift: bounds from the fourth on wrap around, the fourth to 0.
       if (k == 0.0) { wanted = max(share * a.w, 1e-30); }
       a.w = 0.0;

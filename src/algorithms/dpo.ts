@@ -10,10 +10,12 @@ import { type Batch, type BatchOptions, collatePreferences } from "../data/batch
 import { stepBatches } from "../data/loader.ts";
 import type { PreferenceTokenRow } from "../data/rows.ts";
 import type { Sym } from "../graph/sym.ts";
+import type { Model } from "../models/model.ts";
 import { div } from "../ops/binary.ts";
 import { sumAll } from "../ops/reduce.ts";
 import { slice } from "../ops/shape.ts";
-import { compileStep } from "../optim/step.ts";
+import { compileStep, type Step } from "../optim/step.ts";
+import type { Backend } from "../plan/backend.ts";
 import { dpoLoss } from "../rl/losses.ts";
 import { maskedSum, sequenceSum } from "../rl/masked.ts";
 import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
@@ -26,9 +28,9 @@ export interface DpoConfig extends TrainingConfig {
 
 export const DPO_DEFAULTS: DpoConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-6, beta: 0.1 };
 
-export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: DpoConfig): AsyncGenerator<StepEvent> {
-  const { backend, policy, signal } = actors;
-  const step = compileStep(backend, "dpo", policy, optimizerOf(config), (net, b) => {
+/** The optimizer step: inputs tokens, targets, mask [2B, T], lengths and refLogps [2B], knobs beta, normalizer, tokenCount. */
+export const dpoStep = (backend: Backend, policy: Model, config: DpoConfig): Step =>
+  compileStep(backend, "dpo", policy, optimizerOf(config), (net, b) => {
     const { logp, entropy, correct } = net.tokenStats(b.tokens, b.targets, { lengths: b.lengths, checkpointing: config.gradientCheckpointing }); // [2B, T]
     const policyLogps = halves(sequenceSum(logp, b.mask)); // Σ_t log π(y_t): [B] each
     const { loss, chosenRewards, rejectedRewards } = dpoLoss(policyLogps, halves(b.refLogps), b.beta, b.normalizer);
@@ -47,6 +49,10 @@ export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], 
       },
     };
   });
+
+export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: DpoConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  const step = dpoStep(backend, policy, config);
 
   const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
   const used = new Set(Array.from({ length: config.maxSteps }, (_, t) => batchAt(t)).flat());

@@ -14,7 +14,8 @@ import { decodeCompletion, encodePrompt } from "../data/format.ts";
 import { type Completion, createGenerator } from "../generate/generate.ts";
 import { GREEDY } from "../generate/sampling.ts";
 import type { Model } from "../models/model.ts";
-import { compileStep } from "../optim/step.ts";
+import { compileStep, type Step } from "../optim/step.ts";
+import type { Backend } from "../plan/backend.ts";
 import { policyGradientLoss } from "../rl/losses.ts";
 import { maskedSum } from "../rl/masked.ts";
 import { type ReturnOptions, remaxReturns } from "../rl/remax.ts";
@@ -62,12 +63,16 @@ export interface ReMaxActors extends Actors {
   readonly reward: Reward;
 }
 
-export async function* remax(actors: ReMaxActors, prompts: readonly string[], batching: BatchOptions, config: ReMaxConfig): AsyncGenerator<StepEvent> {
-  const { backend, policy, reference, tokenizer, reward, signal } = actors;
-  const step = compileStep(backend, "remax", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, returns, normalizer, tokenCount }) => {
+/** The optimizer step: inputs tokens, targets, mask, returns [B, T], lengths [B], knobs normalizer, tokenCount. */
+export const remaxStep = (backend: Backend, policy: Model, config: ReMaxConfig): Step =>
+  compileStep(backend, "remax", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, returns, normalizer, tokenCount }) => {
     const { logp, entropy } = net.tokenStats(tokens, targets, { lengths, checkpointing: config.gradientCheckpointing }); // log π(y_t): [B, T]
     return { loss: policyGradientLoss(logp, returns, mask, normalizer), metrics: { entropy: maskedSum(entropy, mask, tokenCount) } };
   });
+
+export async function* remax(actors: ReMaxActors, prompts: readonly string[], batching: BatchOptions, config: ReMaxConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, reference, tokenizer, reward, signal } = actors;
+  const step = remaxStep(backend, policy, config);
   const generator = createGenerator(backend, policy);
   const referenceLogps = createScorer(backend, reference);
   const { maxCompletionLength: maxNewTokens, temperature, topP, topK, seed } = config;

@@ -11,7 +11,7 @@ import { scopeOf } from "../graph/parameters.ts";
 import { div } from "../ops/binary.ts";
 import { sumAll } from "../ops/reduce.ts";
 import { slice } from "../ops/shape.ts";
-import { compileStep } from "../optim/step.ts";
+import { compileStep, type Step } from "../optim/step.ts";
 import type { Model } from "../models/model.ts";
 import type { Backend } from "../plan/backend.ts";
 import { program } from "../plan/program.ts";
@@ -25,18 +25,24 @@ export interface RewardConfig extends TrainingConfig {
 
 export const REWARD_DEFAULTS: RewardConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-4, centerRewardsCoefficient: undefined };
 
-/** `policy` is a model with a score head. */
-export async function* rewardModel(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: RewardConfig): AsyncGenerator<StepEvent> {
-  const { backend, policy, signal } = actors;
-  if (policy.config.head !== "score") throw new AttuneError("reward-head", "a reward model has a score head, got a language model; create it with one");
+/** The optimizer step: inputs tokens [2B, T], last and lengths [2B], knobs normalizer and, when centred, center. */
+export function rewardStep(backend: Backend, policy: Model, config: RewardConfig): Step {
   const centred = config.centerRewardsCoefficient !== undefined;
-  const step = compileStep(backend, "reward model", policy, optimizerOf(config), (net, { tokens, last, lengths, normalizer, center }) => {
+  return compileStep(backend, "reward model", policy, optimizerOf(config), (net, { tokens, last, lengths, normalizer, center }) => {
     const scores = net.scores(tokens, last, { lengths, checkpointing: config.gradientCheckpointing }); // [2B]
     const B = scores.shape[0] / 2;
     const [chosen, rejected] = [slice(scores, 0, 0, B), slice(scores, 0, B, 2 * B)]; // [B]
     const { loss, accuracy, margin } = rewardLoss(chosen, rejected, normalizer, centred ? { centerCoefficient: center } : {});
     return { loss, metrics: { accuracy: div(sumAll(accuracy), normalizer), margin: div(sumAll(margin), normalizer), rewards: scores } };
   });
+}
+
+/** `policy` is a model with a score head. */
+export async function* rewardModel(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: RewardConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  if (policy.config.head !== "score") throw new AttuneError("reward-head", "a reward model has a score head, got a language model; create it with one");
+  const centred = config.centerRewardsCoefficient !== undefined;
+  const step = rewardStep(backend, policy, config);
 
   const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
   for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {

@@ -7,9 +7,11 @@
 import { type BatchOptions, collate } from "../data/batch.ts";
 import { stepBatches } from "../data/loader.ts";
 import type { TokenRow } from "../data/rows.ts";
+import type { Model } from "../models/model.ts";
+import type { Backend } from "../plan/backend.ts";
 import { dftLoss, sftLoss } from "../rl/losses.ts";
 import { maskedSum } from "../rl/masked.ts";
-import { compileStep } from "../optim/step.ts";
+import { compileStep, type Step } from "../optim/step.ts";
 import { type Actors, batchSizeOf, knobsAt, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
 
 export interface SftConfig extends TrainingConfig {
@@ -19,13 +21,17 @@ export interface SftConfig extends TrainingConfig {
 
 export const SFT_DEFAULTS: SftConfig = { ...TRAINING_DEFAULTS, learningRate: 2e-5, lossType: "nll" };
 
-export async function* sft(actors: Actors, rows: readonly TokenRow[], batching: BatchOptions, config: SftConfig): AsyncGenerator<StepEvent> {
-  const { backend, policy, signal } = actors;
-  const step = compileStep(backend, "sft", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, normalizer }) => {
+/** The optimizer step: inputs tokens, targets, mask [B, T], lengths [B], knob normalizer. */
+export const sftStep = (backend: Backend, policy: Model, config: SftConfig): Step =>
+  compileStep(backend, "sft", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, normalizer }) => {
     const { logp, entropy, correct } = net.tokenStats(tokens, targets, { lengths, checkpointing: config.gradientCheckpointing }); // [B, T]
     const loss = config.lossType === "dft" ? dftLoss(logp, mask, normalizer) : sftLoss(logp, mask, normalizer);
     return { loss, metrics: { entropy: maskedSum(entropy, mask, normalizer), mean_token_accuracy: maskedSum(correct, mask, normalizer) } };
   });
+
+export async function* sft(actors: Actors, rows: readonly TokenRow[], batching: BatchOptions, config: SftConfig): AsyncGenerator<StepEvent> {
+  const { backend, policy, signal } = actors;
+  const step = sftStep(backend, policy, config);
 
   const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
   for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {

@@ -5,6 +5,16 @@ import { accumulateOp, assignOp } from "./assign.ts";
 import { add, binaryOps, expandOp } from "./binary.ts";
 import { ones } from "./constants.ts";
 import { maxOverOp, sumOp } from "./reduce.ts";
+import { normBackwardOp, addLayerNormOp, addRmsNormOp, layerNormOp, rmsNormOp } from "./norm.ts";
+import { logSoftmaxOp, softmaxBackwardOp, softmaxOp } from "./softmax.ts";
+import { swigluBackwardOp, swigluOp } from "./swiglu.ts";
+import { tokenLogProbsBackwardOp, tokenLogProbsOp } from "./tokenLogProbs.ts";
+import { matmulOp } from "./matmul.ts";
+import { stopGradientOp } from "./stopGradient.ts";
+import { advanceOp } from "./advance.ts";
+import { embeddingGradOp, embeddingOp, positionRowsGradOp, positionRowsOp } from "./embedding.ts";
+import { ropeOp } from "./rope.ts";
+import { cacheWriteOp } from "./cache.ts";
 import { padOp, reshapeOp, sliceOp } from "./shape.ts";
 import { unaryOps } from "./unary.ts";
 
@@ -18,8 +28,29 @@ export const catalogue: readonly Op<any>[] = [
   reshapeOp,
   sliceOp,
   padOp,
+  stopGradientOp,
+  matmulOp,
+  embeddingOp,
+  embeddingGradOp,
+  positionRowsOp,
+  positionRowsGradOp,
+  ropeOp,
+  rmsNormOp,
+  layerNormOp,
+  addRmsNormOp,
+  addLayerNormOp,
+  normBackwardOp,
+  softmaxOp,
+  logSoftmaxOp,
+  softmaxBackwardOp,
+  swigluOp,
+  swigluBackwardOp,
+  tokenLogProbsOp,
+  tokenLogProbsBackwardOp,
+  cacheWriteOp,
   assignOp,
   accumulateOp,
+  advanceOp,
 ];
 
 /** The ops that differentiation itself needs. */

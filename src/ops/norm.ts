@@ -7,7 +7,7 @@
  */
 import { AttuneError } from "../core/errors.ts";
 import { last, rows, sameShape, type Shape, showShape } from "../core/shape.ts";
-import { apply, defineOp, grid, type Kernel, type Op, type RefArray, type Scratch, type Spec } from "../graph/op.ts";
+import { apply, defineOp, type Kernel, type Op, type RefArray, type Scratch, type Spec } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import backwardSource from "../../shaders/norm_backward.wgsl" with { type: "text" };
 import weightSource from "../../shaders/norm_weight_backward.wgsl" with { type: "text" };
@@ -51,7 +51,9 @@ function checkShapes(inputs: readonly Sym[], kind: Kind): Shape {
     const wants = ["x [..., C]", kind.add ? "residual [..., C]" : "", "weight [C]", kind.layer ? "bias [C]" : ""];
     throw new AttuneError(
       `${kind.name}-shape`,
-      `${kind.name}: takes ${wants.filter((s) => s !== "").join(", ")}, got ${inputs.map((s) => showShape(s.shape)).join(", ")}`,
+      `${kind.name}: takes ${wants.filter((s) => s !== "").join(", ")}, got ${
+        inputs.map((s) => showShape(s.shape)).join(", ")
+      }`,
     );
   }
   return x.shape;
@@ -200,7 +202,8 @@ export const addLayerNormOp = normOp({ name: "addLayerNorm", layer: true, add: t
 export const rmsNorm = (x: Sym, weight: Sym, eps: number): Sym => apply(rmsNormOp, [x, weight], { eps })[0];
 
 /** x [..., C] with rows of mean 0 and variance 1, times weight [C], plus bias [C]. Errors: `layerNorm-shape`. */
-export const layerNorm = (x: Sym, weight: Sym, bias: Sym, eps: number): Sym => apply(layerNormOp, [x, weight, bias], { eps })[0];
+export const layerNorm = (x: Sym, weight: Sym, bias: Sym, eps: number): Sym =>
+  apply(layerNormOp, [x, weight, bias], { eps })[0];
 
 /** A residual sum and its norm, in one kernel: both [..., C]. */
 export interface AddNorm {

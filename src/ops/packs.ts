@@ -4,7 +4,8 @@ import { last, rows, type Shape } from "../core/shape.ts";
 import { grid } from "../graph/op.ts";
 
 /** The first line of a shader written in packs of elements, and what replaces it where packs are of four. */
-const ONE = "alias pack = f32; const OFFSETS = 0.0; fn total(v: pack) -> f32 { return v; } fn greatest(v: pack) -> f32 { return v; }";
+const ONE =
+  "alias pack = f32; const OFFSETS = 0.0; fn total(v: pack) -> f32 { return v; } fn greatest(v: pack) -> f32 { return v; }";
 const FOUR = "alias pack = vec4f; const OFFSETS = vec4f(0.0, 1.0, 2.0, 3.0); " +
   "fn total(v: pack) -> f32 { return v.x + v.y + v.z + v.w; } fn greatest(v: pack) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }";
 

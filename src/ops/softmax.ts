@@ -13,12 +13,20 @@ function forwardOp(name: string, log: boolean): Op {
   return defineOp({
     name,
     shape([x]) {
-      if (x.shape.length === 0) throw new AttuneError(`${name}-shape`, `${name}: runs over the last axis, got a scalar; reshape it to [1]`);
+      if (x.shape.length === 0) {
+        throw new AttuneError(`${name}-shape`, `${name}: runs over the last axis, got a scalar; reshape it to [1]`);
+      }
       return [{ shape: x.shape, dtype: "f32" }];
     },
     kernels({ inputs: [x], outputs: [y] }) {
       const kernel = rowwise(source, x.shape);
-      return [{ ...kernel, name: kernelName(log), constants: { ...kernel.constants, LOG: log ? 1 : 0 }, reads: [x], writes: [y] }];
+      return [{
+        ...kernel,
+        name: kernelName(log),
+        constants: { ...kernel.constants, LOG: log ? 1 : 0 },
+        reads: [x],
+        writes: [y],
+      }];
     },
     grad: ({ outputs: [y], grads: [dy] }) => dy === undefined ? [] : [...apply(softmaxBackwardOp, [y, dy], { log })],
     reference({ inputs, args: [x] }) {
@@ -43,7 +51,10 @@ export const softmaxBackwardOp = defineOp<{ readonly log: boolean }>({
   name: "softmaxBackward",
   shape([y, dy]) {
     if (!sameShape(y.shape, dy.shape)) {
-      throw new AttuneError("softmaxBackward-shape", `softmaxBackward: y and dy have one shape, got ${showShape(y.shape)} and ${showShape(dy.shape)}`);
+      throw new AttuneError(
+        "softmaxBackward-shape",
+        `softmaxBackward: y and dy have one shape, got ${showShape(y.shape)} and ${showShape(dy.shape)}`,
+      );
     }
     return [{ shape: y.shape, dtype: "f32" }];
   },

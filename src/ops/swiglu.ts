@@ -27,7 +27,8 @@ export const swigluOp = defineOp({
     reads: inputs,
     writes: [y],
   }],
-  grad: ({ inputs: [gate, up], grads: [dy] }) => dy === undefined ? [] : [...apply(swigluBackwardOp, [gate, up, dy], {})],
+  grad: ({ inputs: [gate, up], grads: [dy] }) =>
+    dy === undefined ? [] : [...apply(swigluBackwardOp, [gate, up, dy], {})],
   reference: ({ args: [gate, up] }) => [Float64Array.from(gate, (a, i) => a * sigmoidOf(a) * up[i])],
 });
 

@@ -6,7 +6,16 @@
  */
 import { AttuneError } from "../core/errors.ts";
 import { sameShape, showShape } from "../core/shape.ts";
-import { apply, defineOp, grid, type Kernel, type Choice, type RefArray, type Scratch, type Spec } from "../graph/op.ts";
+import {
+  apply,
+  type Choice,
+  defineOp,
+  grid,
+  type Kernel,
+  type RefArray,
+  type Scratch,
+  type Spec,
+} from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import dlogitsSource from "../../shaders/lm_head_dlogits.wgsl" with { type: "text" };
 import foldSource from "../../shaders/lm_head_fold.wgsl" with { type: "text" };
@@ -36,16 +45,26 @@ interface HeadAttrs {
 
 function checkShapes(hidden: Sym, weight: Sym, targets: Sym, chunk: number): number {
   const [N, C] = hidden.shape;
-  const fits = hidden.shape.length === 2 && weight.shape.length === 2 && weight.shape[1] === C && sameShape(targets.shape, [N]);
+  const fits = hidden.shape.length === 2 && weight.shape.length === 2 && weight.shape[1] === C &&
+    sameShape(targets.shape, [N]);
   if (!fits || targets.dtype !== "u32") {
     throw new AttuneError(
       "tokenLogProbs-shape",
-      `tokenLogProbs: takes hidden [N, C], weight [V, C] and targets u32 [N], got ${showShape(hidden.shape)}, ${showShape(weight.shape)} and ` +
+      `tokenLogProbs: takes hidden [N, C], weight [V, C] and targets u32 [N], got ${showShape(hidden.shape)}, ${
+        showShape(weight.shape)
+      } and ` +
         `${targets.dtype}${showShape(targets.shape)}; flatten batch and time`,
     );
   }
-  if (weight.shape[0] >= MAX_VOCAB) throw new AttuneError("tokenLogProbs-vocab", `tokenLogProbs: a vocabulary has less than ${MAX_VOCAB} tokens, got ${weight.shape[0]}`);
-  if (!(chunk > 0 && chunk % 64 === 0)) throw new AttuneError("tokenLogProbs-chunk", `tokenLogProbs: chunk is a positive multiple of 64, got ${chunk}`);
+  if (weight.shape[0] >= MAX_VOCAB) {
+    throw new AttuneError(
+      "tokenLogProbs-vocab",
+      `tokenLogProbs: a vocabulary has less than ${MAX_VOCAB} tokens, got ${weight.shape[0]}`,
+    );
+  }
+  if (!(chunk > 0 && chunk % 64 === 0)) {
+    throw new AttuneError("tokenLogProbs-chunk", `tokenLogProbs: chunk is a positive multiple of 64, got ${chunk}`);
+  }
   return N;
 }
 
@@ -54,7 +73,11 @@ function chunks(V: number, chunk: number): [number, number][] {
   return Array.from({ length: Math.ceil(V / chunk) }, (_, i) => [i * chunk, Math.min(chunk, V - i * chunk)]);
 }
 
-const logitsScratch = (N: number, V: number, chunk: number): Scratch => ({ scratch: "logits", shape: [N, Math.min(chunk, V)], dtype: "f32" });
+const logitsScratch = (N: number, V: number, chunk: number): Scratch => ({
+  scratch: "logits",
+  shape: [N, Math.min(chunk, V)],
+  dtype: "f32",
+});
 
 /** logits [N, size] = hidden · weight[start …]ᵀ */
 function logitsKernel(hidden: Sym, weight: Sym, logits: Scratch, start: number, size: number): Choice {
@@ -103,7 +126,9 @@ export const tokenLogProbsOp = defineOp<HeadAttrs>({
       const largest = logits.reduce((a, b) => Math.max(a, b));
       const lse = largest + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - largest), 0));
       const entropy = logits.reduce((sum, x) => sum - Math.exp(x - lse) * (x - lse), 0);
-      [logits[targets[i]] - lse, entropy, logits.indexOf(largest) === targets[i] ? 1 : 0, lse].forEach((v, k) => out[k][i] = v);
+      [logits[targets[i]] - lse, entropy, logits.indexOf(largest) === targets[i] ? 1 : 0, lse].forEach((v, k) =>
+        out[k][i] = v
+      );
     }
     return out;
   },
@@ -149,10 +174,23 @@ export const tokenLogProbsBackwardOp = defineOp<BackwardAttrs>({
       };
       const kernels: (Kernel | Choice)[] = [logitsKernel(hidden, weight, logits, start, size), dlogits];
       if (dhidden !== undefined) {
-        kernels.push(matmulKernels({ a: logits, b: weight, c: dhidden, m: N, n: C, k: size, offsetB: start * C, accumulate: start > 0 }));
+        kernels.push(
+          matmulKernels({
+            a: logits,
+            b: weight,
+            c: dhidden,
+            m: N,
+            n: C,
+            k: size,
+            offsetB: start * C,
+            accumulate: start > 0,
+          }),
+        );
       }
       if (dweight !== undefined) {
-        kernels.push(matmulKernels({ a: logits, b: hidden, c: dweight, m: size, n: C, k: N, transA: true, offsetC: start * C }));
+        kernels.push(
+          matmulKernels({ a: logits, b: hidden, c: dweight, m: size, n: C, k: N, transA: true, offsetC: start * C }),
+        );
       }
       return kernels;
     });
@@ -194,7 +232,12 @@ export interface TokenLogProbs {
  * vocabulary has the log-probability of −3e38. `chunk` overrides how many rows of the weight are taken at a time.
  * Errors: `tokenLogProbs-shape`, `tokenLogProbs-vocab`, `tokenLogProbs-chunk`.
  */
-export function tokenLogProbs(hidden: Sym, weight: Sym, targets: Sym, { chunk }: { chunk?: number } = {}): TokenLogProbs {
+export function tokenLogProbs(
+  hidden: Sym,
+  weight: Sym,
+  targets: Sym,
+  { chunk }: { chunk?: number } = {},
+): TokenLogProbs {
   const attrs = { chunk: chunk ?? vocabChunk(hidden.shape[0], weight.shape[0]) };
   const [logp, entropy, correct, lse] = apply(tokenLogProbsOp, [hidden, weight, targets], attrs);
   return { logp, entropy, correct, lse };

@@ -1,53 +1,33 @@
 import { describe, expect, it } from "vitest";
-import { epochSampler, evaluationBatches } from "../../src/data/loader.ts";
+import { evaluationBatches, stepBatches } from "../../src/data/loader.ts";
 
-const take = (sampler: { next(): number[] }, n: number) => Array.from({ length: n }, () => sampler.next());
+const steps = (count: number, batchSize: number, seed: number, n: number): number[][] => {
+  const at = stepBatches({ count, batchSize, seed });
+  return Array.from({ length: n }, (_, t) => at(t));
+};
 
-describe("epochSampler", () => {
+describe("stepBatches", () => {
   it("visits different rows within an epoch, in another order each epoch", () => {
-    const sampler = epochSampler({ count: 10, batchSize: 3, seed: 1 });
-    const epochs = [take(sampler, 3), take(sampler, 3)].map((batches) => batches.flat());
+    const batches = steps(10, 3, 1, 6);
+    const epochs = [batches.slice(0, 3).flat(), batches.slice(3).flat()];
     for (const rows of epochs) {
       expect(new Set(rows).size).toBe(9); // the tenth row is dropped in this epoch
       expect(rows.every((row) => row >= 0 && row < 10)).toBe(true);
     }
     expect(epochs[0]).not.toEqual(epochs[1]);
-    const many = take(epochSampler({ count: 10, batchSize: 3, seed: 1 }), 60).flat();
-    expect(new Set(many).size).toBe(10);
+    expect(new Set(steps(10, 3, 1, 60).flat()).size).toBe(10);
   });
 
-  it("depends on the seed alone", () => {
-    const order = (seed: number) => take(epochSampler({ count: 50, batchSize: 5, seed }), 20);
-    expect(order(3)).toEqual(order(3));
-    expect(order(3)).not.toEqual(order(4));
+  it("depends on the seed and the step alone", () => {
+    expect(steps(50, 5, 3, 20)).toEqual(steps(50, 5, 3, 20));
+    expect(steps(50, 5, 3, 20)).not.toEqual(steps(50, 5, 4, 20));
+    const [inOrder, at] = [steps(11, 2, 8, 14), stepBatches({ count: 11, batchSize: 2, seed: 8 })];
+    for (const t of [13, 2, 7, 0, 12]) expect(at(t)).toEqual(inOrder[t]);
   });
 
-  it("continues from any saved cursor as if never stopped", () => {
-    const options = { count: 11, batchSize: 2, seed: 8 };
-    const whole = take(epochSampler(options), 14);
-    for (let stop = 0; stop < 14; stop++) {
-      const first = epochSampler(options);
-      take(first, stop);
-      const second = epochSampler(options);
-      second.seek(JSON.parse(JSON.stringify(first.cursor)));
-      expect(second.cursor).toEqual(first.cursor);
-      expect(take(second, 14 - stop)).toEqual(whole.slice(stop));
-    }
-  });
-
-  it("refuses too few rows, a batch size of nothing and a cursor from elsewhere", () => {
-    expect(() => epochSampler({ count: 3, batchSize: 4, seed: 1 })).toThrow(/one batch of 4 rows; got 3/);
-    expect(() => epochSampler({ count: 3, batchSize: 0, seed: 1 })).toThrow(/batch size of at least 1; got 0/);
-    const sampler = epochSampler({ count: 10, batchSize: 3, seed: 1 });
-    for (
-      const cursor of [{ epoch: 0, index: 2 }, { epoch: 0, index: 12 }, { epoch: -1, index: 0 }, {
-        epoch: 0.5,
-        index: 0,
-      }]
-    ) {
-      expect(() => sampler.seek(cursor)).toThrow(/3 batches of 3 rows; got epoch/);
-    }
-    expect(sampler.cursor).toEqual({ epoch: 0, index: 0 });
+  it("refuses too few rows and a batch size of nothing", () => {
+    expect(() => stepBatches({ count: 3, batchSize: 4, seed: 1 })).toThrow(/one batch of 4 rows; got 3/);
+    expect(() => stepBatches({ count: 3, batchSize: 0, seed: 1 })).toThrow(/batch size of at least 1; got 0/);
   });
 });
 

@@ -13,7 +13,12 @@ for (const op of [softmaxOp, logSoftmaxOp]) {
       { name: "logits far from 0", inputs: [[4, 37]], attrs: {}, map: (x: number) => x - 3000 },
     ]);
     // Forward only: central differences would take 150,000 evaluations. Sums of 150,000 f32 terms keep about 1e-5.
-    const long = [150_000, 150_001].map((V) => ({ name: `a vocabulary of ${V}`, inputs: [[2, V]], attrs: {}, differentiate: [] }));
+    const long = [150_000, 150_001].map((V) => ({
+      name: `a vocabulary of ${V}`,
+      inputs: [[2, V]],
+      attrs: {},
+      differentiate: [],
+    }));
     checkOp(op, long, { forward: 1e-5 });
   });
 }
@@ -21,7 +26,12 @@ for (const op of [softmaxOp, logSoftmaxOp]) {
 describe("their backward kernels", () => {
   checkOp(softmaxBackwardOp, [
     { name: "softmax [3,2500]", inputs: [[3, 2500], [3, 2500]], attrs: { log: false } },
-    { name: "log softmax [3,2500]", inputs: [[3, 2500], [3, 2500]], attrs: { log: true }, map: (x: number, i: number) => i === 0 ? x - 8 : x },
+    {
+      name: "log softmax [3,2500]",
+      inputs: [[3, 2500], [3, 2500]],
+      attrs: { log: true },
+      map: (x: number, i: number) => i === 0 ? x - 8 : x,
+    },
   ]);
 
   it("refuses scalars", () => {

@@ -9,7 +9,8 @@ import { checkOp, normal, tensor } from "../support/check-op.ts";
 import { testGpu } from "../support/backends.ts";
 
 /** Targets spread over the vocabulary: its first token, its last, and some between. */
-const targets = (N: number, V: number) => tensor([N], Array.from({ length: N }, (_, i) => [V - 1, 0, (i * 37) % V][i % 3]), "u32");
+const targets = (N: number, V: number) =>
+  tensor([N], Array.from({ length: N }, (_, i) => [V - 1, 0, (i * 37) % V][i % 3]), "u32");
 
 const attrs = { chunk: 64 };
 
@@ -25,9 +26,23 @@ describe("tokenLogProbs", () => {
   // within the tolerance of outputs of that size, and a relative error of p in the gradients.
   checkOp(
     tokenLogProbsOp,
-    [{ name: "logits around ±80", inputs: [[6, 3], [70, 3], targets(6, 70)], attrs, map: (x, i) => i === 0 ? 9 * (x + Math.sign(x) * 2) : x + Math.sign(x) }],
+    [{
+      name: "logits around ±80",
+      inputs: [[6, 3], [70, 3], targets(6, 70)],
+      attrs,
+      map: (x, i) => i === 0 ? 9 * (x + Math.sign(x) * 2) : x + Math.sign(x),
+    }],
     { gradient: 2e-4 },
   );
+
+  // Forward only: the reference of a central difference takes all 50,257 rows anew.
+  const V = 50_257;
+  checkOp(tokenLogProbsOp, [{
+    name: "GPT-2's vocabulary in its own chunks",
+    inputs: [[3, 4], [V, 4], targets(3, V)],
+    attrs: { chunk: vocabChunk(3, V) },
+    differentiate: [],
+  }]);
 
   it("calls the lowest of equal maxima the most probable, within and across chunks", async () => {
     // Logits are the weight itself. Tokens 3, 40, 68 share the maximum of row 0; 66 and 69 that of row 1.
@@ -37,7 +52,11 @@ describe("tokenLogProbs", () => {
     const syms = [input("hidden", [5, 2]), input("weight", [70, 2]), input("targets", [5], "u32")] as const;
     const { correct } = tokenLogProbs(...syms, attrs);
     const plan = await (await testGpu()).compile("ties", { outputs: { correct }, effects: [] });
-    const got = await plan.run({ hidden, weight: tensor([70, 2], weight), targets: tensor([5], [3, 40, 68, 66, 69], "u32") });
+    const got = await plan.run({
+      hidden,
+      weight: tensor([70, 2], weight),
+      targets: tensor([5], [3, 40, 68, 66, 69], "u32"),
+    });
     expect([...got.correct]).toEqual([1, 0, 0, 1, 0]);
   });
 
@@ -74,15 +93,25 @@ describe("tokenLogProbs", () => {
   });
 
   it("takes a quarter of a small vocabulary at a time, 8192 tokens at most, and less for many rows", () => {
-    expect([vocabChunk(1024, 70), vocabChunk(1024, 512), vocabChunk(1024, 1000), vocabChunk(1024, 50257), vocabChunk(8192, 150_000)])
+    expect([
+      vocabChunk(1024, 70),
+      vocabChunk(1024, 512),
+      vocabChunk(1024, 1000),
+      vocabChunk(1024, 50257),
+      vocabChunk(8192, 150_000),
+    ])
       .toEqual([64, 128, 256, 8192, 2048]);
   });
 
   it("says what does not fit", () => {
     const u32 = input("targets", [3], "u32");
-    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 5]), u32)).toThrow(/takes hidden \[N, C\].*got \[3,4\], \[9,5\] and u32\[3\]/);
+    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 5]), u32)).toThrow(
+      /takes hidden \[N, C\].*got \[3,4\], \[9,5\] and u32\[3\]/,
+    );
     expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 4]), input("t", [3]))).toThrow(/got .* f32\[3\]/);
-    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 4]), u32, { chunk: 70 })).toThrow("chunk is a positive multiple of 64, got 70");
+    expect(() => tokenLogProbs(input("h", [3, 4]), input("w", [9, 4]), u32, { chunk: 70 })).toThrow(
+      "chunk is a positive multiple of 64, got 70",
+    );
   });
 });
 
@@ -92,6 +121,11 @@ describe("its backward op", () => {
   const map = (x: number, i: number) => i === 3 ? 8 + x : x;
   for (const [hidden, weight] of [[true, true], [true, false], [false, true]]) {
     const wants = [hidden ? "dhidden" : "", weight ? "dweight" : ""].filter((s) => s !== "").join(" and ");
-    checkOp(tokenLogProbsBackwardOp, [{ name: wants, inputs: [[6, 9], [70, 9], targets(6, 70), ...rowInputs], attrs: { chunk: 64, hidden, weight }, map }]);
+    checkOp(tokenLogProbsBackwardOp, [{
+      name: wants,
+      inputs: [[6, 9], [70, 9], targets(6, 70), ...rowInputs],
+      attrs: { chunk: 64, hidden, weight },
+      map,
+    }]);
   }
 });
