@@ -10,11 +10,13 @@ import type { Pipelines } from "./pipelines.ts";
 /** Shape class -> name of the kernel that won there. Plain data, so that a Store can keep it. */
 export type TuningTable = Record<string, string>;
 
-/** The tuned kernel of a choice, or undefined when its class was not timed yet. */
-export function tuned(choice: Choice, table: TuningTable): Kernel | undefined {
-  if (choice.among.length === 1) return choice.among[0];
-  const name = table[choice.shapeClass];
-  return choice.among.find((k) => k.name === name);
+/** Below this many operations a dispatch costs more than its arithmetic, and timing it more than it could save. */
+const WORTH_TIMING = 2 ** 20;
+
+/** The tuned kernel of a choice, or undefined when its class is to be timed. */
+export function tuned({ shapeClass, among }: Choice, table: TuningTable): Kernel | undefined {
+  const known = among.find((k) => k.name === table[shapeClass]);
+  return known ?? (among.length === 1 || (among[0].flops ?? 0) < WORTH_TIMING ? among[0] : undefined);
 }
 
 /** Times every candidate and enters the winner into the table. */

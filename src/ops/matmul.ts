@@ -4,6 +4,10 @@ import { numel, type Shape, showShape } from "../core/shape.ts";
 import { apply, type Choice, defineOp, type Kernel, type Ref } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import naiveSource from "../../shaders/matmul_naive.wgsl" with { type: "text" };
+import registerSource from "../../shaders/matmul_register.wgsl" with { type: "text" };
+import register4Source from "../../shaders/matmul_register4.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/matmul_rows.wgsl" with { type: "text" };
+import tiledSource from "../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./shape.ts";
 
@@ -49,15 +53,45 @@ export function matmulKernels(x: Product): Choice {
     offsetC: x.offsetC ?? 0,
   };
   const base = {
-    constants: { TA: Number(transA), TB: Number(transB), ACC: Number(x.accumulate ?? false), BIAS: Number(x.bias !== undefined) },
+    constants: { TB: Number(transB), ACC: Number(x.accumulate ?? false), BIAS: Number(x.bias !== undefined) },
     params,
     // Without a bias its binding takes A a second time: reading one buffer twice is valid, leaving a binding out is not.
     reads: [x.a, x.b, x.bias ?? x.a],
     writes: [x.c],
     flops: 2 * batch * m * n * k,
   };
-  const naive: Kernel = { ...base, name: "matmul_naive", source: naiveSource, workgroups: [Math.ceil(n / 8), Math.ceil(m / 8), batch] };
-  return { shapeClass: shapeClass(x), among: [naive] };
+  return { shapeClass: shapeClass(x), among: candidates(x).map((c): Kernel => ({ ...base, ...c, constants: { ...base.constants, ...c.constants } })) };
+}
+
+type Candidate = Pick<Kernel, "name" | "source" | "workgroups"> & { readonly constants?: Readonly<Record<string, number>> };
+
+/** Products up to this many multiplications also try the naive kernel; above it is only slow to time. */
+const NAIVE_LIMIT = 2 ** 20;
+
+function candidates(x: Product): Candidate[] {
+  const { m, n, k, batch = 1, transA = false } = x;
+  const blocks = (rows: number, columns: number): [number, number, number] => [Math.ceil(n / columns), Math.ceil(m / rows), batch];
+  const TA = Number(transA);
+  const out: Candidate[] = [];
+  if (divisibleBy4(x)) {
+    // One invocation a 16 x 16 block in registers, eight side by side: what software adapters like best.
+    out.push({ name: "matmul_register4", source: register4Source, constants: { TA }, workgroups: blocks(16, 128) });
+    if (m <= 64 && !transA) {
+      const ROWS = Math.min(8, m);
+      out.push({ name: "matmul_rows", source: rowsSource, constants: { ROWS, WG: 8 }, workgroups: blocks(ROWS, 32) });
+    }
+  }
+  out.push({ name: "matmul_register", source: registerSource, constants: { TA }, workgroups: blocks(8, 64) });
+  if (m >= 16 && n >= 16) {
+    for (const SIDE of [8, 16]) out.push({ name: `matmul_tiled${SIDE}`, source: tiledSource, constants: { TA, SIDE }, workgroups: blocks(64, 64) });
+  }
+  if (m * n * k * batch <= NAIVE_LIMIT) out.push({ name: "matmul_naive", source: naiveSource, constants: { TA }, workgroups: blocks(8, 8) });
+  return out;
+}
+
+/** Whether rows, offsets and strides let a kernel read four floats at a time. */
+function divisibleBy4({ m, n, k, transA = false, offsetA = 0, offsetB = 0, offsetC = 0, ldc = n }: Product): boolean {
+  return [n, k, offsetA, offsetB, offsetC, ldc, transA ? m : 4].every((d) => d % 4 === 0);
 }
 
 /** Products of about the same size and the same layout are tuned once: sizes are rounded up to powers of two. */

@@ -10,6 +10,7 @@ import { read, type Sym, type Variable, variable } from "../graph/sym.ts";
 import rng from "../../shaders/common/rng.wgsl" with { type: "text" };
 import filterSource from "../../shaders/sample_filter.wgsl" with { type: "text" };
 import markSource from "../../shaders/mark_seen.wgsl" with { type: "text" };
+import settingsSource from "../../shaders/sample_settings.wgsl" with { type: "text" };
 import sampleSource from "../../shaders/sample.wgsl" with { type: "text" };
 import { drawToken, SAMPLING_STREAM } from "./sampleReference.ts";
 
@@ -72,22 +73,31 @@ export const sampleOp = defineOp({
   },
   kernels({ inputs: [logits, temperature, topK, topP, minP, penalty, seen, seed, row, position], outputs }): Kernel[] {
     const [B, V] = logits.shape;
-    const rows = { scratch: "rows", shape: [B, 7], dtype: "f32" } as const;
+    const settings = { scratch: "settings", shape: [B, 7], dtype: "u32" } as const;
+    const rows = { scratch: "rows", shape: [B, 4], dtype: "f32" } as const;
     const WG = invocations(V);
     return [{
+      name: "sample_settings",
+      source: settingsSource,
+      constants: { WG: 64 },
+      params: { B, seedStride: seed.shape[0] === B ? 1 : 0 },
+      reads: [temperature, topK, topP, minP, penalty, seed, row],
+      writes: [settings],
+      workgroups: [Math.ceil(B / 64), 1, 1],
+    }, {
       name: "sample_filter",
       source: filterSource,
       constants: { WG },
       params: { B, V },
-      reads: [logits, temperature, topK, topP, minP, penalty, seen],
+      reads: [logits, settings, seen],
       writes: [rows],
       workgroups: grid(B),
     }, {
       name: "sample",
       source: rng + sampleSource,
       constants: { WG, STREAM: SAMPLING_STREAM },
-      params: { B, V, seedStride: seed.shape[0] === B ? 1 : 0 },
-      reads: [logits, rows, seen, seed, row, position],
+      params: { B, V },
+      reads: [logits, settings, rows, seen, position],
       writes: outputs,
       workgroups: grid(B),
     }];
