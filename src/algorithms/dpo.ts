@@ -19,7 +19,7 @@ import type { Backend } from "../plan/backend.ts";
 import { dpoLoss } from "../rl/losses.ts";
 import { maskedSum, sequenceSum } from "../rl/masked.ts";
 import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
-import { createScorer, rowSums } from "./rollout.ts";
+import { createSequenceScorer } from "./rollout.ts";
 
 export interface DpoConfig extends TrainingConfig {
   /** How closely the policy is held to the reference. */
@@ -95,13 +95,13 @@ async function referenceLogps(
   batching: BatchOptions,
   batchSize: number,
 ): Promise<ReadonlyMap<number, PairLogps>> {
-  const score = createScorer(backend, policy);
+  const score = createSequenceScorer(backend, policy);
   const logps = new Map<number, PairLogps>();
   for (let start = 0; start < used.length; start += batchSize) {
     signal?.throwIfAborted();
     const indices = used.slice(start, start + batchSize);
     const batch = collatePreferences(indices.map((i) => rows[i]), batching);
-    const sums = rowSums(await score(batch), batch.mask.data, 2 * indices.length);
+    const sums = await score(batch);
     indices.forEach((row, i) => logps.set(row, { chosen: sums[i], rejected: sums[indices.length + i] }));
   }
   return logps;

@@ -4,17 +4,30 @@ import { scopeOf } from "../graph/parameters.ts";
 import type { Model } from "../models/model.ts";
 import type { Backend } from "../plan/backend.ts";
 import { program } from "../plan/program.ts";
+import { sequenceSum } from "../rl/masked.ts";
 
-/** log π(y_t | x, y_<t) of every position of a batch, row-major [B, T]. */
+/** Numbers of a batch under a model. */
 export type Scorer = (batch: Batch) => Promise<Float32Array>;
 
-/** Scores batches under a model that stays as it is: the reference policy. */
+/** log π(y_t | x, y_<t) of every position, row-major [B, T], under a model that stays as it is: the reference policy. */
 export function createScorer(backend: Backend, model: Model): Scorer {
   const score = program(backend, `${model.parameters.label}: log-probabilities`, ({ tokens, targets, lengths }) => ({
     outputs: { logp: model.net(scopeOf(model.parameters)).tokenStats(tokens, targets, { lengths }).logp },
     effects: [],
   }));
   return async ({ tokens, targets, lengths }) => Float32Array.from((await score.run({ tokens, targets, lengths })).logp);
+}
+
+/**
+ * log π(y|x) = Σ_t log π(y_t | x, y_<t) over the completion of every row: [B]. The sum is the training step's own, so
+ * that a policy that has not moved has log-ratios of exactly 0.
+ */
+export function createSequenceScorer(backend: Backend, model: Model): Scorer {
+  const score = program(backend, `${model.parameters.label}: sequence log-probabilities`, ({ tokens, targets, mask, lengths }) => {
+    const { logp } = model.net(scopeOf(model.parameters)).tokenStats(tokens, targets, { lengths });
+    return { outputs: { sums: sequenceSum(logp, mask) }, effects: [] };
+  });
+  return async ({ tokens, targets, mask, lengths }) => Float32Array.from((await score.run({ tokens, targets, mask, lengths })).sums);
 }
 
 /** Σ_t x_t · mask_t of each row, in float64. */

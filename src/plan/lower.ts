@@ -109,13 +109,22 @@ export function lower(trace: Trace, pick: (choice: Choice) => Kernel): Lowered {
   return { dispatches, inputs, outputs, variables, constants: [...constants], slots, slotOf: assignment };
 }
 
-/** A dispatch that writes a buffer and binds it a second time is invalid in Chromium, and silently accepted by Deno. */
+/**
+ * A dispatch may not bind a buffer that it writes a second time, unless both are writes to disjoint ranges. Chromium
+ * refuses the rest; Deno runs it silently.
+ */
 function checkDisjoint(op: string, kernel: Kernel, bindings: readonly Storage[]): void {
   const identity = (s: Storage): unknown =>
     s.kind === "slot" ? s.temporary : s.kind === "variable" ? s.root : s.kind === "input" ? s.name : s.tensor;
-  const ids = bindings.map(identity);
-  const clash = ids.some((id, i) => i >= kernel.reads.length && ids.indexOf(id) !== ids.lastIndexOf(id));
-  assert(!clash, `${op}: ${kernel.name} writes a buffer that it also binds elsewhere`);
+  const overlap = (a: Storage, b: Storage): boolean =>
+    a.kind !== "variable" || b.kind !== "variable" || (a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes);
+  bindings.forEach((a, i) =>
+    bindings.forEach((b, j) => {
+      const bothWrite = i >= kernel.reads.length;
+      const clash = i < j && j >= kernel.reads.length && identity(a) === identity(b) && (!bothWrite || overlap(a, b));
+      assert(!clash, `${op}: ${kernel.name} writes a buffer that it also binds elsewhere`);
+    })
+  );
 }
 
 const variableLeaf = (s: Sym): Variable | undefined => s.node.source.kind === "variable" ? s.node.source.variable : undefined;
