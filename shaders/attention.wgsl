@@ -4,13 +4,13 @@
 //
 // q, out: [B, T, H, D]; k, v: [B, S, Hkv, D]; lse: [B, T, H]; D counts in vec4 (D4); offsets: [B] when OFFSETS = 1, else
 // all 0; lengths: [B] when LENGTHS = 1, else all T. One invocation computes four neighbouring queries of one head, which
-// share every load of a key or value: a chunk of keys at a time, first its probabilities (one vec4 a key), then its part
-// of out, which is kept in memory, so that D has no bound. Keys that no query may see are never read.
+// share every load of a key or value: a chunk of keys at a time, first its weights (a vec4 over the queries for each
+// key), then its part of out, which is kept in memory, so that D has no bound. Keys that no query may see are never read.
 override WG: u32 = 64u;
 override OFFSETS: u32 = 0u;
 override LENGTHS: u32 = 0u;
 
-const CHUNK = 32u;
+const CHUNK = 64u;
 const LOWEST = -3.4028234e38;
 
 struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u32, scale: f32 }
@@ -23,12 +23,30 @@ struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u
 @group(0) @binding(6) var<storage, read_write> out: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
 
-/** acc[i] += a_i · b for four queries a_i. */
-fn dots(acc: vec4f, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b: vec4f) -> vec4f {
-  var s = fma(vec4f(a0.x, a1.x, a2.x, a3.x), vec4f(b.x), acc);
-  s = fma(vec4f(a0.y, a1.y, a2.y, a3.y), vec4f(b.y), s);
-  s = fma(vec4f(a0.z, a1.z, a2.z, a3.z), vec4f(b.z), s);
-  return fma(vec4f(a0.w, a1.w, a2.w, a3.w), vec4f(b.w), s);
+var<private> chunk: array<vec4f, CHUNK>;
+
+fn q4(at: vec4u) -> mat4x4f { return mat4x4f(q[at.x], q[at.y], q[at.z], q[at.w]); }
+fn k4(at: vec4u) -> mat4x4f { return mat4x4f(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn out4(at: vec4u) -> mat4x4f { return mat4x4f(out[at.x], out[at.y], out[at.z], out[at.w]); }
+
+/** Keeps the scaled scores of four keys from `key` on, those that a query may not see as LOWEST; gives their maximum. */
+fn keep(j: u32, products: mat4x4f, key: u32, visible: vec4u) -> vec4f {
+  let s0 = select(vec4f(LOWEST), products[0] * p.scale, vec4u(key) < visible);
+  let s1 = select(vec4f(LOWEST), products[1] * p.scale, vec4u(key + 1u) < visible);
+  let s2 = select(vec4f(LOWEST), products[2] * p.scale, vec4u(key + 2u) < visible);
+  let s3 = select(vec4f(LOWEST), products[3] * p.scale, vec4u(key + 3u) < visible);
+  chunk[j] = s0;
+  chunk[j + 1u] = s1;
+  chunk[j + 2u] = s2;
+  chunk[j + 3u] = s3;
+  return max(max(s0, s1), max(s2, s3));
+}
+
+fn write(at: vec4u, rows: mat4x4f) {
+  out[at.x] = rows[0];
+  out[at.y] = rows[1];
+  out[at.z] = rows[2];
+  out[at.w] = rows[3];
 }
 
 @compute @workgroup_size(WG)
@@ -38,97 +56,88 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
   let t = 4u * (task % p.blocks);
   let h = (task / p.blocks) % p.H;
   let b = task / (p.blocks * p.H);
-  let step = p.H * p.D4;
-  let row = (b * p.T * p.H + h) * p.D4;
 
   var length = p.T;
   if (LENGTHS == 1u) { length = min(length, lengths[b]); }
   for (var i = max(t, length); i < min(t + 4u, p.T); i++) {
-    lse[(b * p.T + i) * p.H + h] = 0.0;
-    for (var d = 0u; d < p.D4; d++) { out[row + i * step + d] = vec4f(); }
+    let query = (b * p.T + i) * p.H + h;
+    lse[query] = 0.0;
+    for (var d = 0u; d < p.D4; d++) { out[query * p.D4 + d] = vec4f(); }
   }
   if (t >= length) { return; }
   var first = 0u;
   if (OFFSETS == 1u) { first = min(offsets[b], p.S); }
 
-  // Queries past the row's end stand in for its last one and are not written.
-  let at = vec4u(row) + min(vec4u(t, t + 1u, t + 2u, t + 3u), vec4u(length - 1u)) * step;
-  let visible = min(vec4u(first + 1u) + min(vec4u(t, t + 1u, t + 2u, t + 3u), vec4u(length - 1u)), vec4u(p.S));
+  // Queries past the row's end stand in for its last one: they compute and write the same values.
+  let step = min(vec4u(t, t + 1u, t + 2u, t + 3u), vec4u(length - 1u));
+  let query = (vec4u(b * p.T) + step) * p.H + h;
+  let at = query * p.D4;
+  let visible = min(step + first + 1u, vec4u(p.S));
   let keys = visible.w;
-  let stride = p.Hkv * p.D4;
   let head = (b * p.S * p.Hkv + h / (p.H / p.Hkv)) * p.D4;
+  let stride = p.Hkv * p.D4;
 
-  var chunk: array<vec4f, CHUNK>;
   var top = vec4f(LOWEST);
   var sum = vec4f();
   for (var start = 0u; start < keys; start += CHUNK) {
     let count = min(CHUNK, keys - start);
-    var best = top;
-    for (var j = 0u; j < count; j += 4u) {
-      let key = start + vec4u(j, j + 1u, j + 2u, j + 3u);
-      let place = vec4u(head) + min(key, vec4u(keys - 1u)) * stride;
-      var s0 = vec4f();
-      var s1 = vec4f();
-      var s2 = vec4f();
-      var s3 = vec4f();
+    let before = top;
+    for (var j = 0u; j < count; j += 8u) {
+      let key = start + j;
+      let last = vec4u(keys - 1u);
+      let ka = head + min(key + vec4u(0u, 1u, 2u, 3u), last) * stride;
+      let kb = head + min(key + vec4u(4u, 5u, 6u, 7u), last) * stride;
+      var sa = mat4x4f();
+      var sb = mat4x4f();
       for (var d = 0u; d < p.D4; d++) {
-        let q0 = q[at.x + d];
-        let q1 = q[at.y + d];
-        let q2 = q[at.z + d];
-        let q3 = q[at.w + d];
-        s0 = dots(s0, q0, q1, q2, q3, k[place.x + d]);
-        s1 = dots(s1, q0, q1, q2, q3, k[place.y + d]);
-        s2 = dots(s2, q0, q1, q2, q3, k[place.z + d]);
-        s3 = dots(s3, q0, q1, q2, q3, k[place.w + d]);
+        let x = q4(at + d);
+        sa = products(sa, x, k4(ka + d));
+        sb = products(sb, x, k4(kb + d));
       }
-      s0 = select(vec4f(LOWEST), s0 * p.scale, vec4u(key.x) < visible);
-      s1 = select(vec4f(LOWEST), s1 * p.scale, vec4u(key.y) < visible);
-      s2 = select(vec4f(LOWEST), s2 * p.scale, vec4u(key.z) < visible);
-      s3 = select(vec4f(LOWEST), s3 * p.scale, vec4u(key.w) < visible);
-      best = max(best, max(max(s0, s1), max(s2, s3)));
-      chunk[j] = s0;
-      chunk[j + 1u] = s1;
-      chunk[j + 2u] = s2;
-      chunk[j + 3u] = s3;
+      top = max(top, keep(j, sa, key, visible));
+      top = max(top, keep(j + 4u, sb, key + 4u, visible));
     }
-    let keep = exp(top - best);
-    top = best;
-    sum *= keep;
+    let fade = exp(before - top);
+    sum *= fade;
     for (var j = 0u; j < count; j++) {
-      let e = exp(chunk[j] - top);
-      chunk[j] = e;
-      sum += e;
+      let weight = exp(chunk[j] - top);
+      chunk[j] = weight;
+      sum += weight;
     }
 
-    // What earlier chunks added is scaled to the new maximum; the last chunk divides by the sum.
+    // What earlier chunks added fades to the new maximum; the last chunk divides by the sum.
     let share = select(vec4f(1.0), 1.0 / sum, start + CHUNK >= keys);
-    for (var d = 0u; d < p.D4; d++) {
-      var o0 = vec4f();
-      var o1 = vec4f();
-      var o2 = vec4f();
-      var o3 = vec4f();
+    for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
+      // Columns past the end stand in for the last one.
+      let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
+      var oa = mat4x4f();
+      var ob = mat4x4f();
+      var oc = mat4x4f();
+      var od = mat4x4f();
       if (start > 0u) {
-        o0 = out[at.x + d] * keep.x;
-        if (t + 1u < length) { o1 = out[at.y + d] * keep.y; }
-        if (t + 2u < length) { o2 = out[at.z + d] * keep.z; }
-        if (t + 3u < length) { o3 = out[at.w + d] * keep.w; }
+        oa = scaled(out4(at + d.x), fade);
+        ob = scaled(out4(at + d.y), fade);
+        oc = scaled(out4(at + d.z), fade);
+        od = scaled(out4(at + d.w), fade);
       }
       var place = head + start * stride + d;
       for (var j = 0u; j < count; j++) {
-        let e = chunk[j];
-        let value = v[place];
-        o0 = fma(vec4f(e.x), value, o0);
-        o1 = fma(vec4f(e.y), value, o1);
-        o2 = fma(vec4f(e.z), value, o2);
-        o3 = fma(vec4f(e.w), value, o3);
+        let weight = chunk[j];
+        oa = weigh(oa, weight, v[place.x]);
+        ob = weigh(ob, weight, v[place.y]);
+        oc = weigh(oc, weight, v[place.z]);
+        od = weigh(od, weight, v[place.w]);
         place += stride;
       }
-      out[at.x + d] = o0 * share.x;
-      if (t + 1u < length) { out[at.y + d] = o1 * share.y; }
-      if (t + 2u < length) { out[at.z + d] = o2 * share.z; }
-      if (t + 3u < length) { out[at.w + d] = o3 * share.w; }
+      write(at + d.x, scaled(oa, share));
+      write(at + d.y, scaled(ob, share));
+      write(at + d.z, scaled(oc, share));
+      write(at + d.w, scaled(od, share));
     }
   }
   let logs = top + log(sum);
-  for (var i = 0u; i < min(4u, length - t); i++) { lse[(b * p.T + t + i) * p.H + h] = logs[i]; }
+  lse[query.x] = logs.x;
+  lse[query.y] = logs.y;
+  lse[query.z] = logs.z;
+  lse[query.w] = logs.w;
 }

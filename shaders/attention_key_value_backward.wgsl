@@ -1,12 +1,12 @@
-// dv[b, s, g] = Σ P dout[b, t, h] and dk[b, s, g] = scale · Σ dS q[b, t, h], over the heads h that share g and the queries t
-// that see key s; P and dS as in attention_query_backward.wgsl. Dao et al. 2022, arXiv:2205.14135, algorithm 4.
+// dv[b, s, g] = Σ P dout[b, t, h] and dk[b, s, g] = Σ dS q[b, t, h], over the heads h that share g and the queries t that
+// see key s; P and dS as in attention_query_backward.wgsl. Dao et al. 2022, arXiv:2205.14135, algorithm 4.
 //
 // q, dout: [B, T, H, D]; k, v, dk, dv: [B, S, Hkv, D]; D in vec4 (D4); stats: [B, T, H, 4] = (lse, Δ, visible keys, 0). One
 // invocation computes four neighbouring keys of one head, head by head and a chunk of queries at a time: first P and dS
-// (one vec4 a query each), then their part of dk and dv, which are kept in memory, so that D has no bound.
+// (a vec4 over the keys for each query), then their part of dv and dk, which are kept in memory, so that D has no bound.
 override WG: u32 = 64u;
 
-const CHUNK = 32u;
+const CHUNK = 64u;
 
 struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,12 +18,44 @@ struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u
 @group(0) @binding(6) var<storage, read_write> dk: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4f>;
 
-/** acc[i] += a_i · b for four keys a_i. */
-fn dots(acc: vec4f, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b: vec4f) -> vec4f {
-  var s = fma(vec4f(a0.x, a1.x, a2.x, a3.x), vec4f(b.x), acc);
-  s = fma(vec4f(a0.y, a1.y, a2.y, a3.y), vec4f(b.y), s);
-  s = fma(vec4f(a0.z, a1.z, a2.z, a3.z), vec4f(b.z), s);
-  return fma(vec4f(a0.w, a1.w, a2.w, a3.w), vec4f(b.w), s);
+var<private> weights: array<vec4f, CHUNK>;
+var<private> slopes: array<vec4f, CHUNK>;
+
+fn q4(at: vec4u) -> mat4x4f { return mat4x4f(q[at.x], q[at.y], q[at.z], q[at.w]); }
+fn k4(at: vec4u) -> mat4x4f { return mat4x4f(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn v4(at: vec4u) -> mat4x4f { return mat4x4f(v[at.x], v[at.y], v[at.z], v[at.w]); }
+fn dout4(at: vec4u) -> mat4x4f { return mat4x4f(dout[at.x], dout[at.y], dout[at.z], dout[at.w]); }
+fn dk4(at: vec4u) -> mat4x4f { return mat4x4f(dk[at.x], dk[at.y], dk[at.z], dk[at.w]); }
+fn dv4(at: vec4u) -> mat4x4f { return mat4x4f(dv[at.x], dv[at.y], dv[at.z], dv[at.w]); }
+
+/** Keeps P and dS of one query and four keys, 0 where it may not see the key. */
+fn keep(j: u32, s: vec4f, dp: vec4f, query: u32, key: vec4u) {
+  let st = stats[query];
+  let sees = key < vec4u(u32(st.z));
+  let weight = exp(fma(s, vec4f(p.scale), vec4f(-st.x)));
+  weights[j] = select(vec4f(), weight, sees);
+  slopes[j] = select(vec4f(), p.scale * weight * (dp - st.y), sees);
+}
+
+fn keep4(j: u32, s: mat4x4f, dp: mat4x4f, query: vec4u, key: vec4u) {
+  keep(j, s[0], dp[0], query.x, key);
+  keep(j + 1u, s[1], dp[1], query.y, key);
+  keep(j + 2u, s[2], dp[2], query.z, key);
+  keep(j + 3u, s[3], dp[3], query.w, key);
+}
+
+fn writeKeys(at: vec4u, rows: mat4x4f) {
+  dk[at.x] = rows[0];
+  dk[at.y] = rows[1];
+  dk[at.z] = rows[2];
+  dk[at.w] = rows[3];
+}
+
+fn writeValues(at: vec4u, rows: mat4x4f) {
+  dv[at.x] = rows[0];
+  dv[at.y] = rows[1];
+  dv[at.z] = rows[2];
+  dv[at.w] = rows[3];
 }
 
 @compute @workgroup_size(WG)
@@ -33,79 +65,86 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
   let s = 4u * (task % p.blocks);
   let g = (task / p.blocks) % p.Hkv;
   let b = task / (p.blocks * p.Hkv);
-  let stop = min(s + 4u, p.S);
-  let key = vec4u(s, s + 1u, s + 2u, s + 3u);
-  // Keys past the end stand in for the last one and are not written.
-  let at = ((vec4u(b * p.S) + min(key, vec4u(p.S - 1u))) * p.Hkv + g) * p.D4;
-  for (var i = 0u; i < stop - s; i++) {
-    for (var d = 0u; d < p.D4; d++) {
-      dk[at[i] + d] = vec4f();
-      dv[at[i] + d] = vec4f();
-    }
+  // Keys past the end stand in for the last one: they compute and write the same values.
+  let key = min(vec4u(s, s + 1u, s + 2u, s + 3u), vec4u(p.S - 1u));
+  let at = ((vec4u(b * p.S) + key) * p.Hkv + g) * p.D4;
+  for (var d = 0u; d < p.D4; d++) {
+    writeKeys(at + d, mat4x4f());
+    writeValues(at + d, mat4x4f());
   }
 
   // The row's query 0 sees `seen` keys, each later one a key more, until the first one that sees none.
   let seen = u32(stats[b * p.T * p.H].z);
   if (seen == 0u) { return; }
   let earliest = max(s + 1u, seen) - seen;
-  let step = p.H * p.D4;
   let group = p.H / p.Hkv;
-
-  var weights: array<vec4f, CHUNK>;
-  var slopes: array<vec4f, CHUNK>;
+  let step = p.H * p.D4;
   for (var h = g * group; h < (g + 1u) * group; h++) {
     let row = b * p.T * p.H + h;
     for (var start = earliest; start < p.T; start += CHUNK) {
       var count = 0u;
-      for (; count < min(CHUNK, p.T - start); count++) {
-        let query = row + (start + count) * p.H;
-        let st = stats[query];
-        if (st.z == 0.0) { break; }
-        var s0 = vec4f();
-        var dp = vec4f();
-        for (var d = 0u; d < p.D4; d++) {
-          s0 = dots(s0, k[at.x + d], k[at.y + d], k[at.z + d], k[at.w + d], q[query * p.D4 + d]);
-          dp = dots(dp, v[at.x + d], v[at.y + d], v[at.z + d], v[at.w + d], dout[query * p.D4 + d]);
-        }
-        let sees = key < vec4u(u32(st.z));
-        let weight = exp(fma(s0, vec4f(p.scale), vec4f(-st.x)));
-        weights[count] = select(vec4f(), weight, sees);
-        slopes[count] = select(vec4f(), weight * (dp - st.y) * p.scale, sees);
+      while (count < min(CHUNK, p.T - start)) {
+        if (stats[row + (start + count) * p.H].z == 0.0) { break; }
+        count++;
       }
       if (count == 0u) { break; }
-      for (var d = 0u; d < p.D4; d++) {
-        var k0 = dk[at.x + d];
-        var k1 = vec4f();
-        var k2 = vec4f();
-        var k3 = vec4f();
-        var v0 = dv[at.x + d];
-        var v1 = vec4f();
-        var v2 = vec4f();
-        var v3 = vec4f();
-        if (s + 1u < stop) { k1 = dk[at.y + d]; v1 = dv[at.y + d]; }
-        if (s + 2u < stop) { k2 = dk[at.z + d]; v2 = dv[at.z + d]; }
-        if (s + 3u < stop) { k3 = dk[at.w + d]; v3 = dv[at.w + d]; }
-        var place = (row + start * p.H) * p.D4 + d;
+      for (var j = 0u; j < count; j += 8u) {
+        let last = vec4u(start + count - 1u);
+        let qa = row + min(start + j + vec4u(0u, 1u, 2u, 3u), last) * p.H;
+        let qb = row + min(start + j + vec4u(4u, 5u, 6u, 7u), last) * p.H;
+        var sa = mat4x4f();
+        var sb = mat4x4f();
+        var ga = mat4x4f();
+        var gb = mat4x4f();
+        for (var d = 0u; d < p.D4; d++) {
+          let x = k4(at + d);
+          sa = products(sa, x, q4(qa * p.D4 + d));
+          sb = products(sb, x, q4(qb * p.D4 + d));
+          let y = v4(at + d);
+          ga = products(ga, y, dout4(qa * p.D4 + d));
+          gb = products(gb, y, dout4(qb * p.D4 + d));
+        }
+        keep4(j, sa, ga, qa, key);
+        keep4(j + 4u, sb, gb, qb, key);
+      }
+      for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
+        // Columns past the end stand in for the last one.
+        let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
+        let place0 = (row + start * p.H) * p.D4 + d;
+        var xa = dv4(at + d.x);
+        var xb = dv4(at + d.y);
+        var xc = dv4(at + d.z);
+        var xd = dv4(at + d.w);
+        var place = place0;
         for (var j = 0u; j < count; j++) {
           let weight = weights[j];
-          let slope = slopes[j];
-          let dy = dout[place];
-          let x = q[place];
-          v0 = fma(vec4f(weight.x), dy, v0);
-          v1 = fma(vec4f(weight.y), dy, v1);
-          v2 = fma(vec4f(weight.z), dy, v2);
-          v3 = fma(vec4f(weight.w), dy, v3);
-          k0 = fma(vec4f(slope.x), x, k0);
-          k1 = fma(vec4f(slope.y), x, k1);
-          k2 = fma(vec4f(slope.z), x, k2);
-          k3 = fma(vec4f(slope.w), x, k3);
+          xa = weigh(xa, weight, dout[place.x]);
+          xb = weigh(xb, weight, dout[place.y]);
+          xc = weigh(xc, weight, dout[place.z]);
+          xd = weigh(xd, weight, dout[place.w]);
           place += step;
         }
-        dk[at.x + d] = k0;
-        dv[at.x + d] = v0;
-        if (s + 1u < stop) { dk[at.y + d] = k1; dv[at.y + d] = v1; }
-        if (s + 2u < stop) { dk[at.z + d] = k2; dv[at.z + d] = v2; }
-        if (s + 3u < stop) { dk[at.w + d] = k3; dv[at.w + d] = v3; }
+        writeValues(at + d.x, xa);
+        writeValues(at + d.y, xb);
+        writeValues(at + d.z, xc);
+        writeValues(at + d.w, xd);
+        xa = dk4(at + d.x);
+        xb = dk4(at + d.y);
+        xc = dk4(at + d.z);
+        xd = dk4(at + d.w);
+        place = place0;
+        for (var j = 0u; j < count; j++) {
+          let slope = slopes[j];
+          xa = weigh(xa, slope, q[place.x]);
+          xb = weigh(xb, slope, q[place.y]);
+          xc = weigh(xc, slope, q[place.z]);
+          xd = weigh(xd, slope, q[place.w]);
+          place += step;
+        }
+        writeKeys(at + d.x, xa);
+        writeKeys(at + d.y, xb);
+        writeKeys(at + d.z, xc);
+        writeKeys(at + d.w, xd);
       }
     }
   }

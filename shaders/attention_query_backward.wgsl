@@ -1,11 +1,12 @@
-// dq[b, t, h] = scale · Σ_s dS[s] k[b, s, g] with dS = P ∘ (dout · v − Δ), P = exp(scale · q · k − lse), over the keys that
+// dq[b, t, h] = Σ_s dS[s] k[b, s, g] with dS = scale · P ∘ (dout · v − Δ), P = exp(scale · q · k − lse), over the keys that
 // query t sees and g = h / (H / Hkv). Dao et al. 2022, arXiv:2205.14135, algorithm 4: P is computed anew, not stored.
 //
 // q, dout, dq: [B, T, H, D]; k, v: [B, S, Hkv, D]; D in vec4 (D4); stats: [B, T, H, 4] = (lse, Δ, visible keys, 0). One
-// invocation computes four neighbouring queries of one head, a chunk of keys at a time, as attention.wgsl does.
+// invocation computes four neighbouring queries of one head, a chunk of keys at a time: first dS (a vec4 over the queries
+// for each key), then its part of dq, which is kept in memory, so that D has no bound.
 override WG: u32 = 64u;
 
-const CHUNK = 32u;
+const CHUNK = 64u;
 
 struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -16,12 +17,32 @@ struct Params { tasks: u32, blocks: u32, T: u32, S: u32, H: u32, Hkv: u32, D4: u
 @group(0) @binding(5) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4f>;
 
-/** acc[i] += a_i · b for four queries a_i. */
-fn dots(acc: vec4f, a0: vec4f, a1: vec4f, a2: vec4f, a3: vec4f, b: vec4f) -> vec4f {
-  var s = fma(vec4f(a0.x, a1.x, a2.x, a3.x), vec4f(b.x), acc);
-  s = fma(vec4f(a0.y, a1.y, a2.y, a3.y), vec4f(b.y), s);
-  s = fma(vec4f(a0.z, a1.z, a2.z, a3.z), vec4f(b.z), s);
-  return fma(vec4f(a0.w, a1.w, a2.w, a3.w), vec4f(b.w), s);
+var<private> chunk: array<vec4f, CHUNK>;
+
+fn q4(at: vec4u) -> mat4x4f { return mat4x4f(q[at.x], q[at.y], q[at.z], q[at.w]); }
+fn k4(at: vec4u) -> mat4x4f { return mat4x4f(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn v4(at: vec4u) -> mat4x4f { return mat4x4f(v[at.x], v[at.y], v[at.z], v[at.w]); }
+fn dout4(at: vec4u) -> mat4x4f { return mat4x4f(dout[at.x], dout[at.y], dout[at.z], dout[at.w]); }
+fn dq4(at: vec4u) -> mat4x4f { return mat4x4f(dq[at.x], dq[at.y], dq[at.z], dq[at.w]); }
+
+/** dS of four queries and one key. */
+fn slope(s: vec4f, dp: vec4f, lse: vec4f, delta: vec4f, key: u32, visible: vec4u) -> vec4f {
+  return select(vec4f(), p.scale * exp(fma(s, vec4f(p.scale), -lse)) * (dp - delta), vec4u(key) < visible);
+}
+
+/** Keeps dS of four keys from `key` on, 0 where a query may not see the key. */
+fn keep(j: u32, s: mat4x4f, dp: mat4x4f, lse: vec4f, delta: vec4f, key: u32, visible: vec4u) {
+  chunk[j] = slope(s[0], dp[0], lse, delta, key, visible);
+  chunk[j + 1u] = slope(s[1], dp[1], lse, delta, key + 1u, visible);
+  chunk[j + 2u] = slope(s[2], dp[2], lse, delta, key + 2u, visible);
+  chunk[j + 3u] = slope(s[3], dp[3], lse, delta, key + 3u, visible);
+}
+
+fn write(at: vec4u, rows: mat4x4f) {
+  dq[at.x] = rows[0];
+  dq[at.y] = rows[1];
+  dq[at.z] = rows[2];
+  dq[at.w] = rows[3];
 }
 
 @compute @workgroup_size(WG)
@@ -32,7 +53,7 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
   let h = (task / p.blocks) % p.H;
   let b = task / (p.blocks * p.H);
 
-  // The block's queries that count: those of the row that see any key. The others stand in for the last of them.
+  // The row's queries that count see a key; they come first.
   var length = 0u;
   for (var i = t; i < min(t + 4u, p.T); i++) {
     let query = (b * p.T + i) * p.H + h;
@@ -43,71 +64,66 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
     }
   }
   if (length == 0u) { return; }
+
+  // Queries past the row's end stand in for its last one: they compute and write the same values.
   let query = (vec4u(b * p.T) + min(vec4u(t, t + 1u, t + 2u, t + 3u), vec4u(length - 1u))) * p.H + h;
   let at = query * p.D4;
-  let st0 = stats[query.x];
-  let st1 = stats[query.y];
-  let st2 = stats[query.z];
-  let st3 = stats[query.w];
-  let lse = vec4f(st0.x, st1.x, st2.x, st3.x);
-  let delta = vec4f(st0.y, st1.y, st2.y, st3.y);
-  let visible = vec4u(vec4f(st0.z, st1.z, st2.z, st3.z));
+  let columns = transpose(mat4x4f(stats[query.x], stats[query.y], stats[query.z], stats[query.w]));
+  let lse = columns[0];
+  let delta = columns[1];
+  let visible = vec4u(columns[2]);
   let keys = visible.w;
-  let stride = p.Hkv * p.D4;
   let head = (b * p.S * p.Hkv + h / (p.H / p.Hkv)) * p.D4;
+  let stride = p.Hkv * p.D4;
 
-  var chunk: array<vec4f, CHUNK>;
   for (var start = 0u; start < keys; start += CHUNK) {
     let count = min(CHUNK, keys - start);
-    for (var j = 0u; j < count; j += 2u) {
-      let key = start + vec2u(j, j + 1u);
-      let place = vec2u(head) + min(key, vec2u(keys - 1u)) * stride;
-      var s0 = vec4f();
-      var s1 = vec4f();
-      var dp0 = vec4f();
-      var dp1 = vec4f();
+    for (var j = 0u; j < count; j += 8u) {
+      let key = start + j;
+      let last = vec4u(keys - 1u);
+      let ka = head + min(key + vec4u(0u, 1u, 2u, 3u), last) * stride;
+      let kb = head + min(key + vec4u(4u, 5u, 6u, 7u), last) * stride;
+      var sa = mat4x4f();
+      var sb = mat4x4f();
+      var ga = mat4x4f();
+      var gb = mat4x4f();
       for (var d = 0u; d < p.D4; d++) {
-        let q0 = q[at.x + d];
-        let q1 = q[at.y + d];
-        let q2 = q[at.z + d];
-        let q3 = q[at.w + d];
-        s0 = dots(s0, q0, q1, q2, q3, k[place.x + d]);
-        s1 = dots(s1, q0, q1, q2, q3, k[place.y + d]);
-        let g0 = dout[at.x + d];
-        let g1 = dout[at.y + d];
-        let g2 = dout[at.z + d];
-        let g3 = dout[at.w + d];
-        dp0 = dots(dp0, g0, g1, g2, g3, v[place.x + d]);
-        dp1 = dots(dp1, g0, g1, g2, g3, v[place.y + d]);
+        let x = q4(at + d);
+        sa = products(sa, x, k4(ka + d));
+        sb = products(sb, x, k4(kb + d));
+        let y = dout4(at + d);
+        ga = products(ga, y, v4(ka + d));
+        gb = products(gb, y, v4(kb + d));
       }
-      chunk[j] = select(vec4f(), exp(fma(s0, vec4f(p.scale), -lse)) * (dp0 - delta) * p.scale, vec4u(key.x) < visible);
-      chunk[j + 1u] = select(vec4f(), exp(fma(s1, vec4f(p.scale), -lse)) * (dp1 - delta) * p.scale, vec4u(key.y) < visible);
+      keep(j, sa, ga, lse, delta, key, visible);
+      keep(j + 4u, sb, gb, lse, delta, key + 4u, visible);
     }
-    for (var d = 0u; d < p.D4; d++) {
-      var a0 = vec4f();
-      var a1 = vec4f();
-      var a2 = vec4f();
-      var a3 = vec4f();
+    for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
+      // Columns past the end stand in for the last one.
+      let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
+      var xa = mat4x4f();
+      var xb = mat4x4f();
+      var xc = mat4x4f();
+      var xd = mat4x4f();
       if (start > 0u) {
-        a0 = dq[at.x + d];
-        if (t + 1u < length) { a1 = dq[at.y + d]; }
-        if (t + 2u < length) { a2 = dq[at.z + d]; }
-        if (t + 3u < length) { a3 = dq[at.w + d]; }
+        xa = dq4(at + d.x);
+        xb = dq4(at + d.y);
+        xc = dq4(at + d.z);
+        xd = dq4(at + d.w);
       }
       var place = head + start * stride + d;
       for (var j = 0u; j < count; j++) {
         let ds = chunk[j];
-        let key = k[place];
-        a0 = fma(vec4f(ds.x), key, a0);
-        a1 = fma(vec4f(ds.y), key, a1);
-        a2 = fma(vec4f(ds.z), key, a2);
-        a3 = fma(vec4f(ds.w), key, a3);
+        xa = weigh(xa, ds, k[place.x]);
+        xb = weigh(xb, ds, k[place.y]);
+        xc = weigh(xc, ds, k[place.z]);
+        xd = weigh(xd, ds, k[place.w]);
         place += stride;
       }
-      dq[at.x + d] = a0;
-      if (t + 1u < length) { dq[at.y + d] = a1; }
-      if (t + 2u < length) { dq[at.z + d] = a2; }
-      if (t + 3u < length) { dq[at.w + d] = a3; }
+      write(at + d.x, xa);
+      write(at + d.y, xb);
+      write(at + d.z, xc);
+      write(at + d.w, xd);
     }
   }
 }

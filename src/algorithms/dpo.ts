@@ -68,6 +68,7 @@ export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], 
     const margins = chosenRewards.map((r, i) => r - rejectedRewards[i]);
     const metrics = {
       ...stepMetrics(result, config, t),
+      num_tokens: tokenCount,
       ...Object.fromEntries(Object.entries(result.scalars).filter(([name]) => name !== "chosenRewards" && name !== "rejectedRewards")),
       "rewards/margins": meanOf(margins),
       "rewards/accuracies": meanOf(margins.map((m) => m > 0 ? 1 : 0)),

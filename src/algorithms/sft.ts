@@ -17,9 +17,11 @@ import { type Actors, batchSizeOf, knobsAt, microBatches, optimizerOf, type Step
 export interface SftConfig extends TrainingConfig {
   /** nll: cross-entropy. dft: each token weighted by its own probability (dynamic fine-tuning, arXiv:2508.05629). */
   readonly lossType: "nll" | "dft";
+  /** Batches of rows of similar length: less padding, and no longer every row equally likely beside every other. */
+  readonly groupByLength: boolean;
 }
 
-export const SFT_DEFAULTS: SftConfig = { ...TRAINING_DEFAULTS, learningRate: 2e-5, lossType: "nll" };
+export const SFT_DEFAULTS: SftConfig = { ...TRAINING_DEFAULTS, learningRate: 2e-5, lossType: "nll", groupByLength: false };
 
 /** The optimizer step: inputs tokens, targets, mask [B, T], lengths [B], knob normalizer. */
 export const sftStep = (backend: Backend, policy: Model, config: SftConfig): Step =>
@@ -33,7 +35,8 @@ export async function* sft(actors: Actors, rows: readonly TokenRow[], batching: 
   const { backend, policy, signal } = actors;
   const step = sftStep(backend, policy, config);
 
-  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
+  const lengths = rows.map((r) => r.promptIds.length + r.completionIds.length);
+  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed, ...(config.groupByLength && { lengths }) });
   for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
     signal?.throwIfAborted();
     const batches = microBatches(batchAt(t).map((i) => rows[i]), config).map((rows) => ({ ...collate(rows, batching) }));

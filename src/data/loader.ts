@@ -7,7 +7,15 @@ export interface StepBatchOptions {
   readonly count: number;
   readonly batchSize: number;
   readonly seed: number;
+  /**
+   * Length of each row. When given, rows of similar length share a batch (transformers' group_by_length): within every
+   * {@link groupedBatches} batches of the shuffled epoch rows are sorted by it, and the batches are shuffled again.
+   */
+  readonly lengths?: readonly number[];
 }
+
+/** Batches among which rows are exchanged to make their lengths similar. */
+const groupedBatches = 50;
 
 const stream = 0x65_00_00_00; // plus the epoch: every epoch's order has its own random stream
 
@@ -17,7 +25,7 @@ const stream = 0x65_00_00_00; // plus the epoch: every epoch's order has its own
  *
  * @throws AttuneError `data-too-few` when there are fewer rows than a batch takes, `batch-size`
  */
-export function stepBatches({ count, batchSize, seed }: StepBatchOptions): (t: number) => number[] {
+export function stepBatches({ count, batchSize, seed, lengths }: StepBatchOptions): (t: number) => number[] {
   checkBatchSize(batchSize);
   if (count < batchSize) {
     throw new AttuneError(
@@ -30,11 +38,25 @@ export function stepBatches({ count, batchSize, seed }: StepBatchOptions): (t: n
   return (t) => {
     const epoch = Math.floor(t / batches);
     if (known?.epoch !== epoch) {
-      known = { epoch, order: new Rng(seed, stream + epoch).shuffle(Array.from({ length: count }, (_, i) => i)) };
+      const rng = new Rng(seed, stream + epoch);
+      const order = rng.shuffle(Array.from({ length: count }, (_, i) => i));
+      known = { epoch, order: lengths === undefined ? order : groupByLength(order, lengths, batchSize, rng) };
     }
     const start = (t % batches) * batchSize;
     return known.order.slice(start, start + batchSize);
   };
+}
+
+/** The rows of whole batches, those of similar length together. */
+function groupByLength(order: readonly number[], lengths: readonly number[], batchSize: number, rng: Rng): number[] {
+  const batches: number[][] = [];
+  const whole = order.length - order.length % batchSize;
+  for (let start = 0; start < whole; start += groupedBatches * batchSize) {
+    const group = order.slice(start, Math.min(whole, start + groupedBatches * batchSize));
+    group.sort((a, b) => lengths[a] - lengths[b] || a - b);
+    for (let i = 0; i < group.length; i += batchSize) batches.push(group.slice(i, i + batchSize));
+  }
+  return rng.shuffle(batches).flat();
 }
 
 /** Batches for evaluation: every row once, in its own order; the last batch may be short. */

@@ -4,11 +4,16 @@ import { numel, sameShape, type Shape, showShape } from "../core/shape.ts";
 import { apply, defineOp, grid, type Op, type Spec } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import forwardSource from "../../shaders/attention.wgsl" with { type: "text" };
+import stepSource from "../../shaders/attention_step.wgsl" with { type: "text" };
+import tilesSource from "../../shaders/common/tiles.wgsl" with { type: "text" };
 import { attentionKeyValueGradOp, attentionQueryGradOp, attentionStatsOp } from "./attentionBackward.ts";
 import { attentionSizes, blocksOf, dot, eachQuery, WORKGROUP } from "./attentionShared.ts";
 import { full } from "./constants.ts";
 import { checkRows, type RowFlags, rowFlags, rowInputs, type RowOptions, splitRows } from "./rows.ts";
 import { pad, slice } from "./shape.ts";
+
+/** Decoding has few invocations, one for each row and head: small workgroups spread them. */
+const STEP_WORKGROUP = 16;
 
 interface AttentionAttrs extends RowFlags {
   readonly scale: number;
@@ -29,16 +34,19 @@ export const attentionOp: Op<AttentionAttrs> = defineOp({
   kernels({ inputs: [q, k, v, ...rest], outputs, attrs }) {
     const { B, T, S, H, Hkv, D } = attentionSizes(q, k);
     const { offsets, lengths } = splitRows(rest, attrs);
+    const step = T === 1;
     const blocks = blocksOf(T);
     const tasks = B * H * blocks;
+    const sizes = step ? { tasks, S, H, Hkv, D4: D / 4 } : { tasks, blocks, T, S, H, Hkv, D4: D / 4 };
+    const WG = step ? STEP_WORKGROUP : WORKGROUP;
     return [{
-      name: "attention",
-      source: forwardSource,
-      constants: { WG: WORKGROUP, OFFSETS: Number(attrs.offsets), LENGTHS: Number(attrs.lengths) },
-      params: { tasks, blocks, T, S, H, Hkv, D4: D / 4, scale: { f32: attrs.scale } },
+      name: step ? "attention_step" : "attention",
+      source: step ? stepSource : forwardSource + tilesSource,
+      constants: { WG, OFFSETS: Number(attrs.offsets), LENGTHS: Number(attrs.lengths) },
+      params: { ...sizes, scale: { f32: attrs.scale } },
       reads: [q, k, v, offsets ?? q, lengths ?? q],
       writes: outputs,
-      workgroups: grid(tasks / WORKGROUP),
+      workgroups: grid(tasks / WG),
       flops: 4 * D * B * H * pairs(T, S, attrs.offsets),
     }];
   },

@@ -6,6 +6,7 @@ import type { Sym } from "../graph/sym.ts";
 import keyValueSource from "../../shaders/attention_key_value_backward.wgsl" with { type: "text" };
 import querySource from "../../shaders/attention_query_backward.wgsl" with { type: "text" };
 import statsSource from "../../shaders/attention_stats.wgsl" with { type: "text" };
+import tilesSource from "../../shaders/common/tiles.wgsl" with { type: "text" };
 import { attentionSizes, blocksOf, dot, eachQuery, WORKGROUP } from "./attentionShared.ts";
 import { checkRows, type RowFlags, splitRows } from "./rows.ts";
 
@@ -144,7 +145,7 @@ export const attentionQueryGradOp = defineOp<ScaleAttrs>({
     checkBackward("attentionQueryGrad", inputs);
     return [{ shape: inputs[0].shape, dtype: "f32" }];
   },
-  kernels: (call) => [backwardKernel("attention_query_backward", querySource, 3, call)],
+  kernels: (call) => [backwardKernel("attention_query_backward", querySource + tilesSource, 3, call)],
   grad: "none",
   reference(call) {
     const [q, k] = call.args;
@@ -161,7 +162,7 @@ export const attentionKeyValueGradOp = defineOp<ScaleAttrs>({
     checkBackward("attentionKeyValueGrad", inputs);
     return [{ shape: inputs[1].shape, dtype: "f32" }, { shape: inputs[1].shape, dtype: "f32" }];
   },
-  kernels: (call) => [backwardKernel("attention_key_value_backward", keyValueSource, 4, call)],
+  kernels: (call) => [backwardKernel("attention_key_value_backward", keyValueSource + tilesSource, 4, call)],
   grad: "none",
   reference(call) {
     const [q, k, , dout] = call.args;

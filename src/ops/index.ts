@@ -3,6 +3,8 @@ import type { Op } from "../graph/op.ts";
 import { constant } from "../graph/sym.ts";
 import { accumulateOp, assignOp } from "./assign.ts";
 import { add, binaryOps, expandOp } from "./binary.ts";
+import { adamTickOp, adamwOp, gradNormOp } from "./adamw.ts";
+import { markSeenOp, sampleOp } from "./sample.ts";
 import { ones } from "./constants.ts";
 import { maxOverOp, sumOp } from "./reduce.ts";
 import { normBackwardOp, addLayerNormOp, addRmsNormOp, layerNormOp, rmsNormOp } from "./norm.ts";
@@ -51,6 +53,11 @@ export const catalogue: readonly Op<any>[] = [
   assignOp,
   accumulateOp,
   advanceOp,
+  sampleOp,
+  markSeenOp,
+  gradNormOp,
+  adamTickOp,
+  adamwOp,
 ];
 
 /** The ops that differentiation itself needs. */

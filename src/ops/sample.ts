@@ -38,8 +38,8 @@ const U32: readonly string[] = ["topK", "seen", "seed", "row", "position"];
 /** Words that hold one bit per token. */
 const wordsFor = (V: number): number => Math.ceil(V / 32);
 
-/** Few invocations for short rows, where joining their results would cost more than it saves. */
-const invocations = (V: number): number => V <= 4096 ? 64 : 256;
+/** Few invocations for short rows, where joining their results costs more than it saves. */
+const invocations = (V: number): number => V <= 1024 ? 8 : V <= 16_384 ? 64 : 256;
 
 function checkInputs([logits, ...settings]: readonly Sym[]): void {
   const [B, V] = logits.shape;

@@ -25,6 +25,17 @@ describe("stepBatches", () => {
     for (const t of [13, 2, 7, 0, 12]) expect(at(t)).toEqual(inOrder[t]);
   });
 
+  it("puts rows of similar length together, each still once an epoch", () => {
+    const lengths = Array.from({ length: 100 }, (_, i) => (i * 37) % 50);
+    const at = stepBatches({ count: 100, batchSize: 10, seed: 4, lengths });
+    const epoch = Array.from({ length: 10 }, (_, t) => at(t));
+    expect(new Set(epoch.flat()).size).toBe(100);
+    const spreads = epoch.map((rows) => Math.max(...rows.map((i) => lengths[i])) - Math.min(...rows.map((i) => lengths[i])));
+    expect(Math.max(...spreads)).toBeLessThanOrEqual(5); // 100 lengths over 50 values, sorted into tens
+    const shortest = epoch.map((rows) => Math.min(...rows.map((i) => lengths[i])));
+    expect(shortest).not.toEqual([...shortest].sort((a, b) => a - b)); // batches come in no order of length
+  });
+
   it("refuses too few rows and a batch size of nothing", () => {
     expect(() => stepBatches({ count: 3, batchSize: 4, seed: 1 })).toThrow(/one batch of 4 rows; got 3/);
     expect(() => stepBatches({ count: 3, batchSize: 0, seed: 1 })).toThrow(/batch size of at least 1; got 0/);

@@ -53,6 +53,19 @@ describe("attention", () => {
       inputs: [[2, 5, 2, 4], [2, 11, 2, 4], [2, 11, 2, 4], u32(3, 0), u32(2, 5)],
       attrs: both,
     },
+    { name: "three columns", inputs: [[1, 6, 2, 12], [1, 6, 1, 12], [1, 6, 1, 12]], attrs: plain },
+    {
+      name: "decoding far",
+      inputs: [[2, 1, 2, 20], [2, 300, 1, 20], [2, 300, 1, 20], u32(290, 128)],
+      attrs: offsets,
+      differentiate: [0],
+    },
+    {
+      name: "decoding with finished rows",
+      inputs: [[3, 1, 2, 4], [3, 9, 2, 4], [3, 9, 2, 4], u32(5, 4294967295, 8), u32(0, 1, 1)],
+      attrs: both,
+      differentiate: [0, 2],
+    },
     {
       name: "wide heads",
       inputs: [[1, 3, 1, 128], [1, 3, 1, 128], [1, 3, 1, 128]],
@@ -135,8 +148,26 @@ describe("attention", () => {
     const got = await (await (await testGpu()).compile("garbage", trace)).run(values);
     const want = await (await interpreter().compile("garbage", trace)).run(values);
     // f32 rounding over a few dozen products.
-    for (const name of ["out", "dq", "dk", "dv"]) expectClose(got[name], want[name], 2e-6, name);
-    expect([...got.dk].every(Number.isFinite)).toBe(true);
+    for (const name of ["out", "dq", "dk", "dv"]) {
+      expect([...got[name]].every(Number.isFinite), name).toBe(true);
+      expectClose(got[name], want[name], 2e-6, name);
+    }
+  });
+
+  it("never reads a cache past the row's position", async () => {
+    const [q, k, v] = [input("q", [2, 1, 2, 8]), input("k", [2, 9, 1, 8]), input("v", [2, 9, 1, 8])];
+    const out = attention(q, k, v, { offsets: input("offsets", [2], "u32") });
+    // Row 0 sees key 0, row 1 keys 0 … 5.
+    const spoilt = (seed: number): Tensor => {
+      const t = normal([2, 9, 1, 8], seed);
+      return { shape: t.shape, data: t.data.map((x, i) => Math.floor(i / 8) % 9 > (i < 72 ? 0 : 5) ? NaN : x) };
+    };
+    const values = { q: normal([2, 1, 2, 8], 1), k: spoilt(2), v: spoilt(3), offsets: u32(0, 5) };
+    const got = (await (await (await testGpu()).compile("cache", { outputs: { out }, effects: [] })).run(values)).out;
+    const want = (await (await interpreter().compile("cache", { outputs: { out }, effects: [] })).run(values)).out;
+    expect([...got].every(Number.isFinite)).toBe(true);
+    expectClose(got, want, 2e-6, "out");
+    expect([...got.subarray(0, 8)]).toEqual([...values.v.data.subarray(0, 8)]);
   });
 
   it("takes heads of any width", async () => {

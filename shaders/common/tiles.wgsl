@@ -1,0 +1,24 @@
+// Products of 4 x 4 tiles held in registers. A tile's columns are rows of tensors: four values of one head each.
+
+/** acc[j][i] += a[i] · b[j]: the scores of four rows against four. */
+fn products(acc: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
+  return mat4x4f(dots(acc[0], a, b[0]), dots(acc[1], a, b[1]), dots(acc[2], a, b[2]), dots(acc[3], a, b[3]));
+}
+
+fn dots(acc: vec4f, a: mat4x4f, b: vec4f) -> vec4f {
+  var s = fma(vec4f(a[0].x, a[1].x, a[2].x, a[3].x), vec4f(b.x), acc);
+  s = fma(vec4f(a[0].y, a[1].y, a[2].y, a[3].y), vec4f(b.y), s);
+  s = fma(vec4f(a[0].z, a[1].z, a[2].z, a[3].z), vec4f(b.z), s);
+  return fma(vec4f(a[0].w, a[1].w, a[2].w, a[3].w), vec4f(b.w), s);
+}
+
+/** acc[i] += weight[i] · x: a row's share in four sums of rows. */
+fn weigh(acc: mat4x4f, weight: vec4f, x: vec4f) -> mat4x4f {
+  return mat4x4f(
+    fma(vec4f(weight.x), x, acc[0]), fma(vec4f(weight.y), x, acc[1]),
+    fma(vec4f(weight.z), x, acc[2]), fma(vec4f(weight.w), x, acc[3]),
+  );
+}
+
+/** a[i] · x[i]. */
+fn scaled(a: mat4x4f, x: vec4f) -> mat4x4f { return mat4x4f(a[0] * x.x, a[1] * x.y, a[2] * x.z, a[3] * x.w); }
