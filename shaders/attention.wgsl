@@ -1,3 +1,4 @@
+// needs: common/tiles.wgsl
 // Causal attention with an online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135):
 // out[b, t, h] = Σ_s softmax_s(scale · q[b, t, h] · k[b, s, g]) v[b, s, g] over s ≤ offsets[b] + t, with g = h / (H / Hkv),
 // and lse[b, t, h] = log Σ_s exp(scale · q · k). Queries t ≥ lengths[b] give zeros.
@@ -27,27 +28,23 @@ var<private> chunk: array<vec4f, CHUNK>;
 
 fn q4(at: vec4u) -> mat4x4f { return mat4x4f(q[at.x], q[at.y], q[at.z], q[at.w]); }
 fn k4(at: vec4u) -> mat4x4f { return mat4x4f(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn v4(at: vec4u) -> mat4x4f { return mat4x4f(v[at.x], v[at.y], v[at.z], v[at.w]); }
 fn out4(at: vec4u) -> mat4x4f { return mat4x4f(out[at.x], out[at.y], out[at.z], out[at.w]); }
 
-/** Keeps the scaled scores of four keys from `key` on, those that a query may not see as LOWEST; gives their maximum. */
-fn keep(j: u32, products: mat4x4f, key: u32, visible: vec4u) -> vec4f {
-  let s0 = select(vec4f(LOWEST), products[0] * p.scale, vec4u(key) < visible);
-  let s1 = select(vec4f(LOWEST), products[1] * p.scale, vec4u(key + 1u) < visible);
-  let s2 = select(vec4f(LOWEST), products[2] * p.scale, vec4u(key + 2u) < visible);
-  let s3 = select(vec4f(LOWEST), products[3] * p.scale, vec4u(key + 3u) < visible);
-  chunk[j] = s0;
-  chunk[j + 1u] = s1;
-  chunk[j + 2u] = s2;
-  chunk[j + 3u] = s3;
-  return max(max(s0, s1), max(s2, s3));
+/** Keeps the scaled scores of a key, those of queries that may not see it as LOWEST. */
+fn keep(j: u32, product: vec4f, key: u32, visible: vec4u) -> vec4f {
+  let score = select(vec4f(LOWEST), product * p.scale, vec4u(key) < visible);
+  chunk[j] = score;
+  return score;
 }
 
-fn write(at: vec4u, rows: mat4x4f) {
-  out[at.x] = rows[0];
-  out[at.y] = rows[1];
-  out[at.z] = rows[2];
-  out[at.w] = rows[3];
+/** The same for four keys from `key` on; gives their maximum. */
+fn keep4(j: u32, s: mat4x4f, key: u32, visible: vec4u) -> vec4f {
+  let low = max(keep(j, s[0], key, visible), keep(j + 1u, s[1], key + 1u, visible));
+  return max(low, max(keep(j + 2u, s[2], key + 2u, visible), keep(j + 3u, s[3], key + 3u, visible)));
 }
+
+fn write(at: vec4u, r: mat4x4f) { out[at.x] = r[0]; out[at.y] = r[1]; out[at.z] = r[2]; out[at.w] = r[3]; }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) l: u32) {
@@ -57,7 +54,9 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
   let h = (task / p.blocks) % p.H;
   let b = task / (p.blocks * p.H);
 
+  var first = 0u;
   var length = p.T;
+  if (OFFSETS == 1u) { first = min(offsets[b], p.S); }
   if (LENGTHS == 1u) { length = min(length, lengths[b]); }
   for (var i = max(t, length); i < min(t + 4u, p.T); i++) {
     let query = (b * p.T + i) * p.H + h;
@@ -65,9 +64,6 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
     for (var d = 0u; d < p.D4; d++) { out[query * p.D4 + d] = vec4f(); }
   }
   if (t >= length) { return; }
-  var first = 0u;
-  if (OFFSETS == 1u) { first = min(offsets[b], p.S); }
-
   // Queries past the row's end stand in for its last one: they compute and write the same values.
   let step = min(vec4u(t, t + 1u, t + 2u, t + 3u), vec4u(length - 1u));
   let query = (vec4u(b * p.T) + step) * p.H + h;
@@ -94,8 +90,8 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
         sa = products(sa, x, k4(ka + d));
         sb = products(sb, x, k4(kb + d));
       }
-      top = max(top, keep(j, sa, key, visible));
-      top = max(top, keep(j + 4u, sb, key + 4u, visible));
+      top = max(top, keep4(j, sa, key, visible));
+      top = max(top, keep4(j + 4u, sb, key + 4u, visible));
     }
     let fade = exp(before - top);
     sum *= fade;
@@ -110,34 +106,13 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
     for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
       // Columns past the end stand in for the last one.
       let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
-      var oa = mat4x4f();
-      var ob = mat4x4f();
-      var oc = mat4x4f();
-      var od = mat4x4f();
-      if (start > 0u) {
-        oa = scaled(out4(at + d.x), fade);
-        ob = scaled(out4(at + d.y), fade);
-        oc = scaled(out4(at + d.z), fade);
-        od = scaled(out4(at + d.w), fade);
-      }
-      var place = head + start * stride + d;
-      for (var j = 0u; j < count; j++) {
-        let weight = chunk[j];
-        oa = weigh(oa, weight, v[place.x]);
-        ob = weigh(ob, weight, v[place.y]);
-        oc = weigh(oc, weight, v[place.z]);
-        od = weigh(od, weight, v[place.w]);
-        place += stride;
-      }
-      write(at + d.x, scaled(oa, share));
-      write(at + d.y, scaled(ob, share));
-      write(at + d.z, scaled(oc, share));
-      write(at + d.w, scaled(od, share));
+      var sums = Columns();
+      if (start > 0u) { sums = scaled(Columns(out4(at + d.x), out4(at + d.y), out4(at + d.z), out4(at + d.w)), fade); }
+      for (var j = 0u; j < count; j++) { sums = weighAll(sums, chunk[j], v4(head + (start + j) * stride + d)); }
+      sums = scaled(sums, share);
+      write(at + d.x, sums.a); write(at + d.y, sums.b); write(at + d.z, sums.c); write(at + d.w, sums.d);
     }
   }
   let logs = top + log(sum);
-  lse[query.x] = logs.x;
-  lse[query.y] = logs.y;
-  lse[query.z] = logs.z;
-  lse[query.w] = logs.w;
+  lse[query.x] = logs.x; lse[query.y] = logs.y; lse[query.z] = logs.z; lse[query.w] = logs.w;
 }

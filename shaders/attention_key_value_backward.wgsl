@@ -1,3 +1,4 @@
+// needs: common/tiles.wgsl
 // dv[b, s, g] = Σ P dout[b, t, h] and dk[b, s, g] = Σ dS q[b, t, h], over the heads h that share g and the queries t that
 // see key s; P and dS as in attention_query_backward.wgsl. Dao et al. 2022, arXiv:2205.14135, algorithm 4.
 //
@@ -44,19 +45,8 @@ fn keep4(j: u32, s: mat4x4f, dp: mat4x4f, query: vec4u, key: vec4u) {
   keep(j + 3u, s[3], dp[3], query.w, key);
 }
 
-fn writeKeys(at: vec4u, rows: mat4x4f) {
-  dk[at.x] = rows[0];
-  dk[at.y] = rows[1];
-  dk[at.z] = rows[2];
-  dk[at.w] = rows[3];
-}
-
-fn writeValues(at: vec4u, rows: mat4x4f) {
-  dv[at.x] = rows[0];
-  dv[at.y] = rows[1];
-  dv[at.z] = rows[2];
-  dv[at.w] = rows[3];
-}
+fn writeKeys(at: vec4u, r: mat4x4f) { dk[at.x] = r[0]; dk[at.y] = r[1]; dk[at.z] = r[2]; dk[at.w] = r[3]; }
+fn writeValues(at: vec4u, r: mat4x4f) { dv[at.x] = r[0]; dv[at.y] = r[1]; dv[at.z] = r[2]; dv[at.w] = r[3]; }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) l: u32) {
@@ -110,41 +100,13 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
       for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
         // Columns past the end stand in for the last one.
         let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
-        let place0 = (row + start * p.H) * p.D4 + d;
-        var xa = dv4(at + d.x);
-        var xb = dv4(at + d.y);
-        var xc = dv4(at + d.z);
-        var xd = dv4(at + d.w);
-        var place = place0;
-        for (var j = 0u; j < count; j++) {
-          let weight = weights[j];
-          xa = weigh(xa, weight, dout[place.x]);
-          xb = weigh(xb, weight, dout[place.y]);
-          xc = weigh(xc, weight, dout[place.z]);
-          xd = weigh(xd, weight, dout[place.w]);
-          place += step;
-        }
-        writeValues(at + d.x, xa);
-        writeValues(at + d.y, xb);
-        writeValues(at + d.z, xc);
-        writeValues(at + d.w, xd);
-        xa = dk4(at + d.x);
-        xb = dk4(at + d.y);
-        xc = dk4(at + d.z);
-        xd = dk4(at + d.w);
-        place = place0;
-        for (var j = 0u; j < count; j++) {
-          let slope = slopes[j];
-          xa = weigh(xa, slope, q[place.x]);
-          xb = weigh(xb, slope, q[place.y]);
-          xc = weigh(xc, slope, q[place.z]);
-          xd = weigh(xd, slope, q[place.w]);
-          place += step;
-        }
-        writeKeys(at + d.x, xa);
-        writeKeys(at + d.y, xb);
-        writeKeys(at + d.z, xc);
-        writeKeys(at + d.w, xd);
+        let place = (row + start * p.H) * p.D4 + d;
+        var sums = Columns(dv4(at + d.x), dv4(at + d.y), dv4(at + d.z), dv4(at + d.w));
+        for (var j = 0u; j < count; j++) { sums = weighAll(sums, weights[j], dout4(place + j * step)); }
+        writeValues(at + d.x, sums.a); writeValues(at + d.y, sums.b); writeValues(at + d.z, sums.c); writeValues(at + d.w, sums.d);
+        sums = Columns(dk4(at + d.x), dk4(at + d.y), dk4(at + d.z), dk4(at + d.w));
+        for (var j = 0u; j < count; j++) { sums = weighAll(sums, slopes[j], q4(place + j * step)); }
+        writeKeys(at + d.x, sums.a); writeKeys(at + d.y, sums.b); writeKeys(at + d.z, sums.c); writeKeys(at + d.w, sums.d);
       }
     }
   }

@@ -1,3 +1,4 @@
+// needs: common/tiles.wgsl
 // dq[b, t, h] = Σ_s dS[s] k[b, s, g] with dS = scale · P ∘ (dout · v − Δ), P = exp(scale · q · k − lse), over the keys that
 // query t sees and g = h / (H / Hkv). Dao et al. 2022, arXiv:2205.14135, algorithm 4: P is computed anew, not stored.
 //
@@ -27,7 +28,8 @@ fn dq4(at: vec4u) -> mat4x4f { return mat4x4f(dq[at.x], dq[at.y], dq[at.z], dq[a
 
 /** dS of four queries and one key. */
 fn slope(s: vec4f, dp: vec4f, lse: vec4f, delta: vec4f, key: u32, visible: vec4u) -> vec4f {
-  return select(vec4f(), p.scale * exp(fma(s, vec4f(p.scale), -lse)) * (dp - delta), vec4u(key) < visible);
+  let weight = exp(fma(s, vec4f(p.scale), -lse));
+  return select(vec4f(), p.scale * weight * (dp - delta), vec4u(key) < visible);
 }
 
 /** Keeps dS of four keys from `key` on, 0 where a query may not see the key. */
@@ -38,12 +40,7 @@ fn keep(j: u32, s: mat4x4f, dp: mat4x4f, lse: vec4f, delta: vec4f, key: u32, vis
   chunk[j + 3u] = slope(s[3], dp[3], lse, delta, key + 3u, visible);
 }
 
-fn write(at: vec4u, rows: mat4x4f) {
-  dq[at.x] = rows[0];
-  dq[at.y] = rows[1];
-  dq[at.z] = rows[2];
-  dq[at.w] = rows[3];
-}
+fn write(at: vec4u, r: mat4x4f) { dq[at.x] = r[0]; dq[at.y] = r[1]; dq[at.z] = r[2]; dq[at.w] = r[3]; }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) l: u32) {
@@ -101,29 +98,10 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
     for (var d0 = 0u; d0 < p.D4; d0 += 4u) {
       // Columns past the end stand in for the last one.
       let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
-      var xa = mat4x4f();
-      var xb = mat4x4f();
-      var xc = mat4x4f();
-      var xd = mat4x4f();
-      if (start > 0u) {
-        xa = dq4(at + d.x);
-        xb = dq4(at + d.y);
-        xc = dq4(at + d.z);
-        xd = dq4(at + d.w);
-      }
-      var place = head + start * stride + d;
-      for (var j = 0u; j < count; j++) {
-        let ds = chunk[j];
-        xa = weigh(xa, ds, k[place.x]);
-        xb = weigh(xb, ds, k[place.y]);
-        xc = weigh(xc, ds, k[place.z]);
-        xd = weigh(xd, ds, k[place.w]);
-        place += stride;
-      }
-      write(at + d.x, xa);
-      write(at + d.y, xb);
-      write(at + d.z, xc);
-      write(at + d.w, xd);
+      var sums = Columns();
+      if (start > 0u) { sums = Columns(dq4(at + d.x), dq4(at + d.y), dq4(at + d.z), dq4(at + d.w)); }
+      for (var j = 0u; j < count; j++) { sums = weighAll(sums, chunk[j], k4(head + (start + j) * stride + d)); }
+      write(at + d.x, sums.a); write(at + d.y, sums.b); write(at + d.z, sums.c); write(at + d.w, sums.d);
     }
   }
 }

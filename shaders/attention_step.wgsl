@@ -22,8 +22,24 @@ struct Params { tasks: u32, S: u32, H: u32, Hkv: u32, D4: u32, scale: f32 }
 
 var<private> weights: array<f32, CHUNK>;
 
-fn sumOf(a: vec4f) -> f32 { return (a.x + a.y) + (a.z + a.w); }
-fn maxOf(a: vec4f) -> f32 { return max(max(a.x, a.y), max(a.z, a.w)); }
+fn k4(at: vec4u) -> mat4x4f { return mat4x4f(k[at.x], k[at.y], k[at.z], k[at.w]); }
+fn v4(at: vec4u) -> mat4x4f { return mat4x4f(v[at.x], v[at.y], v[at.z], v[at.w]); }
+
+/** acc[i] += x ∘ b[i]. */
+fn addProducts(acc: mat4x4f, x: vec4f, b: mat4x4f) -> mat4x4f {
+  return mat4x4f(fma(x, b[0], acc[0]), fma(x, b[1], acc[1]), fma(x, b[2], acc[2]), fma(x, b[3], acc[3]));
+}
+
+/** Keeps the scaled scores of four keys; gives their maximum. */
+fn keep4(j: u32, products: mat4x4f) -> f32 {
+  let parts = transpose(products);
+  let scores = ((parts[0] + parts[1]) + (parts[2] + parts[3])) * p.scale;
+  weights[j] = scores.x;
+  weights[j + 1u] = scores.y;
+  weights[j + 2u] = scores.z;
+  weights[j + 3u] = scores.w;
+  return max(max(scores.x, scores.y), max(scores.z, scores.w));
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) l: u32) {
@@ -47,36 +63,14 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
       let last = vec4u(keys - 1u);
       let ka = head + min(start + j + vec4u(0u, 1u, 2u, 3u), last) * stride;
       let kb = head + min(start + j + vec4u(4u, 5u, 6u, 7u), last) * stride;
-      var s0 = vec4f();
-      var s1 = vec4f();
-      var s2 = vec4f();
-      var s3 = vec4f();
-      var s4 = vec4f();
-      var s5 = vec4f();
-      var s6 = vec4f();
-      var s7 = vec4f();
+      var sa = mat4x4f();
+      var sb = mat4x4f();
       for (var d = 0u; d < p.D4; d++) {
         let x = q[task * p.D4 + d];
-        s0 = fma(x, k[ka.x + d], s0);
-        s1 = fma(x, k[ka.y + d], s1);
-        s2 = fma(x, k[ka.z + d], s2);
-        s3 = fma(x, k[ka.w + d], s3);
-        s4 = fma(x, k[kb.x + d], s4);
-        s5 = fma(x, k[kb.y + d], s5);
-        s6 = fma(x, k[kb.z + d], s6);
-        s7 = fma(x, k[kb.w + d], s7);
+        sa = addProducts(sa, x, k4(ka + d));
+        sb = addProducts(sb, x, k4(kb + d));
       }
-      let scoresA = vec4f(sumOf(s0), sumOf(s1), sumOf(s2), sumOf(s3)) * p.scale;
-      let scoresB = vec4f(sumOf(s4), sumOf(s5), sumOf(s6), sumOf(s7)) * p.scale;
-      top = max(top, maxOf(max(scoresA, scoresB)));
-      weights[j] = scoresA.x;
-      weights[j + 1u] = scoresA.y;
-      weights[j + 2u] = scoresA.z;
-      weights[j + 3u] = scoresA.w;
-      weights[j + 4u] = scoresB.x;
-      weights[j + 5u] = scoresB.y;
-      weights[j + 6u] = scoresB.z;
-      weights[j + 7u] = scoresB.w;
+      top = max(top, max(keep4(j, sa), keep4(j + 4u, sb)));
     }
     let fade = exp(before - top);
     sum *= fade;
@@ -91,29 +85,18 @@ fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) groups: vec3u,
       // Columns past the end stand in for the last one.
       let d = min(vec4u(d0, d0 + 1u, d0 + 2u, d0 + 3u), vec4u(p.D4 - 1u));
       let at = task * p.D4 + d;
-      var o0 = vec4f();
-      var o1 = vec4f();
-      var o2 = vec4f();
-      var o3 = vec4f();
-      if (start > 0u) {
-        o0 = out[at.x] * fade;
-        o1 = out[at.y] * fade;
-        o2 = out[at.z] * fade;
-        o3 = out[at.w] * fade;
-      }
+      var sums = mat4x4f();
+      if (start > 0u) { sums = mat4x4f(out[at.x], out[at.y], out[at.z], out[at.w]) * fade; }
       var place = head + start * stride + d;
       for (var j = 0u; j < count; j++) {
-        let weight = vec4f(weights[j]);
-        o0 = fma(weight, v[place.x], o0);
-        o1 = fma(weight, v[place.y], o1);
-        o2 = fma(weight, v[place.z], o2);
-        o3 = fma(weight, v[place.w], o3);
+        sums = addProducts(sums, vec4f(weights[j]), v4(place));
         place += stride;
       }
-      out[at.x] = o0 * share;
-      out[at.y] = o1 * share;
-      out[at.z] = o2 * share;
-      out[at.w] = o3 * share;
+      sums *= share;
+      out[at.x] = sums[0];
+      out[at.y] = sums[1];
+      out[at.z] = sums[2];
+      out[at.w] = sums[3];
     }
   }
   if (keys == 0u) {

@@ -20,5 +20,20 @@ fn weigh(acc: mat4x4f, weight: vec4f, x: vec4f) -> mat4x4f {
   );
 }
 
-/** a[i] · x[i]. */
-fn scaled(a: mat4x4f, x: vec4f) -> mat4x4f { return mat4x4f(a[0] * x.x, a[1] * x.y, a[2] * x.z, a[3] * x.w); }
+/** Four rows of four vec4 columns each, column by column. */
+struct Columns { a: mat4x4f, b: mat4x4f, c: mat4x4f, d: mat4x4f }
+
+/** `weigh` for four columns; x holds a row's four columns. */
+fn weighAll(acc: Columns, weight: vec4f, x: mat4x4f) -> Columns {
+  return Columns(
+    weigh(acc.a, weight, x[0]), weigh(acc.b, weight, x[1]),
+    weigh(acc.c, weight, x[2]), weigh(acc.d, weight, x[3]),
+  );
+}
+
+/** Row i times x[i]. */
+fn scaled(r: Columns, x: vec4f) -> Columns {
+  return Columns(scaledRows(r.a, x), scaledRows(r.b, x), scaledRows(r.c, x), scaledRows(r.d, x));
+}
+
+fn scaledRows(r: mat4x4f, x: vec4f) -> mat4x4f { return mat4x4f(r[0] * x.x, r[1] * x.y, r[2] * x.z, r[3] * x.w); }

@@ -10,7 +10,7 @@ import { scopeOf } from "../graph/parameters.ts";
 import { constant, read, type Sym, type Variable, variable } from "../graph/sym.ts";
 import type { Model } from "../models/model.ts";
 import type { LayerCache } from "../nn/context.ts";
-import { advance, type RowState, rowState } from "../ops/advance.ts";
+import { advance, rowState } from "../ops/advance.ts";
 import { markSeen, sample, seenSet } from "../ops/sample.ts";
 import { reshape } from "../ops/shape.ts";
 import type { Backend } from "../plan/backend.ts";

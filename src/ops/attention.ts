@@ -37,11 +37,13 @@ export const attentionOp: Op<AttentionAttrs> = defineOp({
     const step = T === 1;
     const blocks = blocksOf(T);
     const tasks = B * H * blocks;
-    const sizes = step ? { tasks, S, H, Hkv, D4: D / 4 } : { tasks, blocks, T, S, H, Hkv, D4: D / 4 };
+    const sizes: Record<string, number> = step
+      ? { tasks, S, H, Hkv, D4: D / 4 }
+      : { tasks, blocks, T, S, H, Hkv, D4: D / 4 };
     const WG = step ? STEP_WORKGROUP : WORKGROUP;
     return [{
       name: step ? "attention_step" : "attention",
-      source: step ? stepSource : forwardSource + tilesSource,
+      source: step ? stepSource : tilesSource + forwardSource,
       constants: { WG, OFFSETS: Number(attrs.offsets), LENGTHS: Number(attrs.lengths) },
       params: { ...sizes, scale: { f32: attrs.scale } },
       reads: [q, k, v, offsets ?? q, lengths ?? q],

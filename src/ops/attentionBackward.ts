@@ -145,7 +145,7 @@ export const attentionQueryGradOp = defineOp<ScaleAttrs>({
     checkBackward("attentionQueryGrad", inputs);
     return [{ shape: inputs[0].shape, dtype: "f32" }];
   },
-  kernels: (call) => [backwardKernel("attention_query_backward", querySource + tilesSource, 3, call)],
+  kernels: (call) => [backwardKernel("attention_query_backward", tilesSource + querySource, 3, call)],
   grad: "none",
   reference(call) {
     const [q, k] = call.args;
@@ -162,7 +162,7 @@ export const attentionKeyValueGradOp = defineOp<ScaleAttrs>({
     checkBackward("attentionKeyValueGrad", inputs);
     return [{ shape: inputs[1].shape, dtype: "f32" }, { shape: inputs[1].shape, dtype: "f32" }];
   },
-  kernels: (call) => [backwardKernel("attention_key_value_backward", keyValueSource + tilesSource, 4, call)],
+  kernels: (call) => [backwardKernel("attention_key_value_backward", tilesSource + keyValueSource, 4, call)],
   grad: "none",
   reference(call) {
     const [q, k, , dout] = call.args;

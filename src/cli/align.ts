@@ -1,0 +1,130 @@
+import { unknownName } from "../core/errors.ts";
+import { algorithms } from "../run/algorithms.ts";
+import { bestOfNFields } from "../run/fields.ts";
+import { preferenceData, promptData, requireTokenizer } from "../run/data.ts";
+import { modelReward } from "../run/reward.ts";
+import type { Reward } from "../rl/reward.ts";
+import type { GpuBackend } from "../plan/compile.ts";
+import { bestOfNCommand } from "./bestOfN.ts";
+import { BUNDLED_CONFIG, bundledPairs, bundledPrompts, goldRewards, heldOutPrompts } from "./bundled.ts";
+import type { Command } from "./command.ts";
+import type { Comparison } from "./compare.ts";
+import { completionLength, openBackend, openModel, openReward, readRows } from "./inputs.ts";
+import { COMMON, configFrom, fieldOptions, kebab, MODEL, type Options, TRAINING } from "./options.ts";
+import type { Output } from "./output.ts";
+import { train } from "./train.ts";
+
+const NAMES = ["remax", "dpo", "best-of-n"] as const;
+
+const { remax, dpo } = algorithms;
+
+export const alignCommand: Command = {
+  name: "align",
+  description: "Align a model with a reward (remax, best-of-n) or with preferences (dpo). The bundled task has defaults of its own.",
+  options: {
+    algorithm: { type: "string", description: `${NAMES.join(" | ")} (default remax)`, valueHint: "NAME" },
+    prompts: { type: "string", description: 'remax, best-of-n: rows {"prompt"} (default: the bundled task)', valueHint: "FILE.jsonl" },
+    reward: { type: "string", description: "remax, best-of-n: a file whose default export is (prompts, completions) => numbers, or a reward model's folder (default: the bundled one)", valueHint: "FILE.ts" },
+    data: { type: "string", description: 'dpo: rows {"prompt", "chosen", "rejected"} (default: the bundled task)', valueHint: "FILE.jsonl" },
+    ...MODEL,
+    ...TRAINING,
+    ...fieldOptions(bestOfNFields, BUNDLED_CONFIG["best-of-n"]),
+    ...fieldOptions(dpo.fields, dpo.defaults),
+    ...fieldOptions(remax.fields, remax.defaults),
+    ...COMMON,
+  },
+  run(options, output) {
+    const name = options.text("algorithm") ?? "remax";
+    switch (name) {
+      case "remax":
+        refuseOthers(options, name, [...Object.keys(remax.fields), "prompts", "reward"]);
+        return alignRemax(options, output);
+      case "dpo":
+        refuseOthers(options, name, [...Object.keys(dpo.fields), "data"]);
+        return alignDpo(options, output);
+      case "best-of-n":
+        refuseOthers(options, name, [...Object.keys(bestOfNFields), "prompts", "reward"]);
+        return bestOfNCommand.run(options, output);
+      default:
+        throw unknownName("algorithm", name, NAMES);
+    }
+  },
+};
+
+const SHARED = ["algorithm", "out", "resume", "stop-after", ...Object.keys(MODEL), ...Object.keys(COMMON)];
+
+/** Options of the other algorithms would be passed over in silence. */
+function refuseOthers(options: Options, algorithm: string, fields: readonly string[]): void {
+  const known = [...SHARED, ...fields.map(kebab)];
+  const other = [...options.given.keys()].find((name) => !known.includes(name));
+  if (other !== undefined) throw unknownName(`option of ${algorithm}`, `--${other}`, known.map((name) => `--${name}`));
+}
+
+async function alignRemax(options: Options, output: Output): Promise<number> {
+  const [promptFile, rewardFile] = [options.text("prompts"), options.text("reward") ?? "bundled"];
+  const world = promptFile === undefined;
+  const given = { ...(world ? BUNDLED_CONFIG.remax : {}), ...configFrom(options, remax.fields) };
+  const { maxCompletionLength } = remax.config(given);
+  const rows = world ? bundledPrompts() : await readRows(promptFile, ["prompt"]);
+  const rewardSource = await openReward(rewardFile);
+  const { folder, source } = await openModel(options.text("model"));
+  const config = { ...given, maxCompletionLength: completionLength(Number(maxCompletionLength), options, folder, rows, source) };
+  const backend = await openBackend();
+  const reward = rewardSource(backend);
+  const compare: Comparison = {
+    prompts: (world ? heldOutPrompts() : rows.slice(0, 8)).map(({ prompt }) => prompt),
+    shown: 4,
+    maxNewTokens: config.maxCompletionLength,
+    rewards: { ...(world ? { gold: goldRewards } : {}), reward: reward.reward },
+  };
+  return await train(
+    {
+      command: "align",
+      name: "remax",
+      algorithm: "remax",
+      config,
+      backend,
+      folder,
+      model: { source },
+      data: promptData(rows),
+      dataSource: { source: promptFile ?? "bundled prompts" },
+      reward,
+      compare,
+    },
+    options,
+    output,
+  );
+}
+
+async function alignDpo(options: Options, output: Output): Promise<number> {
+  const file = options.text("data");
+  const config = { ...(file === undefined ? BUNDLED_CONFIG.dpo : {}), ...configFrom(options, dpo.fields) };
+  dpo.config(config);
+  const rows = file === undefined ? bundledPairs() : await readRows(file, ["preference"]);
+  const { folder, source } = await openModel(options.text("model"));
+  const data = preferenceData(requireTokenizer(folder, source), rows);
+  const backend = await openBackend();
+  const prompts = (file === undefined ? heldOutPrompts() : rows.slice(0, 8)).map(({ prompt }) => prompt);
+  const compare: Comparison = {
+    prompts,
+    shown: 4,
+    maxNewTokens: 48,
+    rewards: file === undefined ? { gold: goldRewards } : {},
+  };
+  return await train(
+    {
+      command: "align",
+      name: "dpo",
+      algorithm: "dpo",
+      config,
+      backend,
+      folder,
+      model: { source },
+      data,
+      dataSource: { source: file ?? "bundled preferences" },
+      compare,
+    },
+    options,
+    output,
+  );
+}

@@ -1,0 +1,62 @@
+import { createScorer } from "../algorithms/rollout.ts";
+import { AttuneError } from "../core/errors.ts";
+import { collate } from "../data/batch.ts";
+import { encodeRow } from "../data/format.ts";
+import type { TokenRow } from "../data/rows.ts";
+import type { ModelConfig } from "../models/config.ts";
+import { createModel } from "../models/model.ts";
+import { requireTokenizer } from "../run/data.ts";
+import type { Command } from "./command.ts";
+import { openBackend, openModel, readRows } from "./inputs.ts";
+import { COMMON, MODEL, required } from "./options.ts";
+
+export const scoreCommand: Command = {
+  name: "score",
+  description: "Print the log-probability of each row's completion given its prompt, one JSON object a line.",
+  options: {
+    data: { type: "string", description: 'rows {"prompt", "completion"}, or {"prompt_ids", "completion_ids"}', valueHint: "FILE.jsonl" },
+    ...MODEL,
+    "batch-rows": { type: "string", description: "rows scored at a time (default 16)", valueHint: "N" },
+    seed: { type: "string", description: "for uniformity: scores draw nothing", valueHint: "N" },
+    ...COMMON,
+  },
+  async run(options, output) {
+    const file = required(options, "data", "FILE.jsonl");
+    const size = options.integer("batch-rows", 1, 4096) ?? 16;
+    const rows = await readRows(file, ["tokens", "completion"]);
+    const { folder, source } = await openModel(options.text("model"));
+    const { vocabSize, maxPositions: maxLength } = folder.config;
+    const encoded = rows.map((row): TokenRow =>
+      "promptIds" in row ? row : encodeRow(requireTokenizer(folder, source), row.prompt, row.completion)
+    );
+    encoded.forEach((row, i) => checkRow(row, `${file}: row ${i + 1}`, folder.config));
+
+    const backend = await openBackend();
+    const score = createScorer(backend, createModel(backend, folder.config, folder.tensors, "model"));
+    for (let start = 0; start < encoded.length; start += size) {
+      const batch = collate(encoded.slice(start, start + size), { vocabSize, padTokenId: 0, maxLength });
+      const logps = await score(batch);
+      const [B, T] = batch.mask.shape;
+      for (let b = 0; b < B; b++) {
+        const row = Array.from(logps.subarray(b * T, (b + 1) * T)).filter((_, t) => batch.mask.data[b * T + t] === 1);
+        const line = { logp: row.reduce((sum, x) => sum + x, 0), logps: row };
+        if (output.json) output.emit(line);
+        else output.say(JSON.stringify(line));
+      }
+    }
+    return 0;
+  },
+};
+
+/** A row that cannot be scored whole is refused: its log-probability would be that of something else. */
+function checkRow({ promptIds, completionIds }: TokenRow, at: string, { vocabSize, maxPositions }: ModelConfig): void {
+  const ids = [...promptIds, ...completionIds];
+  if (ids.length > maxPositions) {
+    throw new AttuneError("context-length", `${at} has ${ids.length} tokens, the model's context ${maxPositions}; shorten it`);
+  }
+  if (completionIds.length === 0 || ids.length < 2) {
+    throw new AttuneError("batch-empty", `${at}: expected a token to predict and one before it, got ${promptIds.length} prompt and ${completionIds.length} completion tokens`);
+  }
+  const wrong = ids.find((id) => id >= vocabSize);
+  if (wrong !== undefined) throw new AttuneError("token-id", `${at}: expected token ids below the model's ${vocabSize}, got ${wrong}`);
+}
