@@ -1,23 +1,24 @@
+alias pack = f32; const OFFSETS = 0.0; fn total(v: pack) -> f32 { return v; } fn greatest(v: pack) -> f32 { return v; }
 // y[i] = f(a[ia(i)], b[ib(i)]), where f is chosen by OP (the table in src/ops/binary.ts).
 //
 // y: up to four axes of sizes d0..d3; a and b broadcast to it: their strides are 0 along repeated axes.
-// With SAME = 1 all three have one layout and the index is not taken apart. One workgroup computes WG elements.
+// With SAME = 1 all three have one layout, read in packs of elements; else packs are of one. One workgroup computes WG packs.
 override WG: u32 = 64u;
 override OP: u32 = 0u;
 override SAME: u32 = 1u;
 
 struct Params {
-  n: u32,
+  packs: u32,
   d1: u32, d2: u32, d3: u32,
   a0: u32, a1: u32, a2: u32, a3: u32,
   b0: u32, b1: u32, b2: u32, b3: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<pack>;
+@group(0) @binding(2) var<storage, read> b: array<pack>;
+@group(0) @binding(3) var<storage, read_write> y: array<pack>;
 
-fn f(u: f32, v: f32) -> f32 {
+fn f(u: pack, v: pack) -> pack {
   switch (OP) {
     case 0u: { return u + v; }
     case 1u: { return u - v; }
@@ -25,7 +26,7 @@ fn f(u: f32, v: f32) -> f32 {
     case 3u: { return u / v; }
     case 4u: { return max(u, v); }
     case 5u: { return min(u, v); }
-    case 6u: { return select(0.0, 1.0, u > v); }
+    case 6u: { return select(pack(0.0), pack(1.0), u > v); }
     default: { return u; }
   }
 }
@@ -33,7 +34,7 @@ fn f(u: f32, v: f32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) l: u32) {
   let i = (w.y * count.x + w.x) * WG + l;
-  if (i >= p.n) { return; }
+  if (i >= p.packs) { return; }
   if (SAME == 1u) {
     y[i] = f(a[i], b[i]);
     return;

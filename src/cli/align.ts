@@ -108,7 +108,7 @@ async function alignDpo(options: Options, output: Output): Promise<number> {
   const compare: Comparison = {
     prompts,
     shown: 4,
-    maxNewTokens: 48,
+    maxNewTokens: completionLength(48, options, folder, rows, source),
     rewards: file === undefined ? { gold: goldRewards } : {},
   };
   return await train(

@@ -16,18 +16,27 @@ export const BUNDLED_CONFIG = {
   remax: { maxSteps: 60, learningRate: 2e-4, lrSchedulerType: "constant", warmupSteps: 2, perDeviceTrainBatchSize: 16, maxCompletionLength: 48, topP: 1, klCoef: 0.02, gamma: 1 },
   dpo: { maxSteps: 100, learningRate: 2e-4, warmupSteps: 10, perDeviceTrainBatchSize: 16, beta: 0.1 },
   reward: { maxSteps: 300, learningRate: 1e-3, warmupSteps: 20, perDeviceTrainBatchSize: 32 },
-  sft: { maxSteps: 200, learningRate: 5e-4, lrSchedulerType: "cosine", warmupSteps: 10, perDeviceTrainBatchSize: 32 },
+  sft: { maxSteps: 300, learningRate: 1e-3, lrSchedulerType: "cosine", warmupSteps: 20, adamBeta2: 0.98, perDeviceTrainBatchSize: 32, groupByLength: true },
   "best-of-n": { n: 8, maxCompletionLength: 48 },
 } as const;
 
-/** Pre-training is on a fresh model, which learns faster than the defaults for grown ones. */
-export const PRETRAIN_CONFIG = { maxSteps: 500, learningRate: 3e-3, lrSchedulerType: "cosine", warmupSteps: 50, weightDecay: 0.1, perDeviceTrainBatchSize: 32, groupByLength: true } as const;
+/** Pre-training is on a fresh model: many small steps teach it sooner than few large ones. */
+export const PRETRAIN_CONFIG = {
+  maxSteps: 1500,
+  learningRate: 2e-3,
+  lrSchedulerType: "cosine",
+  warmupSteps: 40,
+  weightDecay: 0.01,
+  adamBeta2: 0.98,
+  perDeviceTrainBatchSize: 16,
+  groupByLength: true,
+} as const;
 
 /** The sizes of a fresh model: about a million parameters. */
-export const FRESH_SIZES = { vocabSize: 512, layers: 4, hiddenSize: 128, heads: 4, intermediateSize: 384, maxPositions: 128 };
+export const FRESH_SIZES = { vocabSize: 512, layers: 4, hiddenSize: 128, heads: 4, intermediateSize: 448, maxPositions: 128 };
 
 /** How many rows of each kind there are. */
-const COUNTS = { exchanges: 20000, prompts: 2048, pairs: 4096, heldout: 32, bestOfN: 16 };
+const COUNTS = { exchanges: 30000, prompts: 2048, pairs: 8192, heldout: 32, bestOfN: 16 };
 
 export const bundledExchanges = (count: number = COUNTS.exchanges): CompletionRow[] => exchanges({ seed: DATA_SEED, split: "train", count });
 

@@ -6,7 +6,7 @@ import type { PromptRow, RowTypes } from "../data/rows.ts";
 import { openGpu } from "../gpu/device.ts";
 import { loadFolder, type ModelFolder } from "../models/folder.ts";
 import type { Backend } from "../plan/backend.ts";
-import { type GpuBackend, gpuBackend } from "../plan/compile.ts";
+import type { GpuBackend } from "../plan/compile.ts";
 import type { Reward } from "../rl/reward.ts";
 import { requireTokenizer, weightsSum } from "../run/data.ts";
 import type { Identity } from "../run/recipe.ts";
@@ -16,6 +16,7 @@ import { openFolder } from "../storage/file.ts";
 import { BUNDLED_MODEL, BUNDLED_REWARD } from "./bundled.ts";
 import type { Options } from "./options.ts";
 import { fromFileUrl, isFolder, resolveUrl } from "./paths.ts";
+import { tunedBackend } from "./tuning.ts";
 
 export interface NamedFolder {
   readonly folder: ModelFolder;
@@ -80,7 +81,9 @@ async function importReward(path: string): Promise<NamedReward> {
   try {
     module = await import(resolveUrl(path).href);
   } catch (cause) {
-    throw broken(`cannot be imported (${cause instanceof Error ? cause.message : cause})`, cause);
+    // A syntax error comes with a picture of the place, over several lines.
+    const reason = String(cause instanceof Error ? cause.message : cause).replace(/\s+/g, " ");
+    throw broken(`cannot be imported (${reason})`, cause);
   }
   const reward = module.default;
   if (reward === undefined) throw broken("has no default export");
@@ -88,7 +91,7 @@ async function importReward(path: string): Promise<NamedReward> {
   return { reward: reward as Reward, identity };
 }
 
-export const openBackend = async (): Promise<GpuBackend> => gpuBackend(await openGpu());
+export const openBackend = async (): Promise<GpuBackend> => await tunedBackend(await openGpu());
 
 /** The completion length to run with: a default that the context cannot hold is lowered, a length that was asked for is not. */
 export function completionLength(length: number, options: Options, folder: ModelFolder, rows: readonly PromptRow[], source: string): number {

@@ -70,11 +70,13 @@ export async function train(job: Job, options: Options, output: Output): Promise
     const end = await follow(job, session, output);
     if (end.type === "stopped") {
       output.say(`Stopped after step ${end.step} of ${session.recipe.config.maxSteps}. To go on: ${again}`);
+      output.emit(end);
       return signal.aborted ? 130 : 0;
     }
     if (writer && before) showComparison(compare, before, await sampleTexts(writer, compare, signal), output);
     output.say(`\nThe run is in ${out}: the model in ${out}/model, the curves in ${out}/curves.svg.`);
     output.say(`More steps: ${again} --steps ${2 * session.recipe.config.maxSteps}`);
+    output.emit(end);
     return 0;
   } catch (error) {
     if (isNew) removeIfEmpty(out);
@@ -95,20 +97,20 @@ function announce({ backend, folder, model, data }: Job, { recipe, startStep }: 
   output.emit({ type: "start", adapter: backend.adapter, model: model.source, parameters, out, startStep, recipe });
 }
 
-/** Pulls all events, shows and emits them; gives the last. */
+/** Pulls all events, shows and emits them; gives the last, which is left to the caller. */
 async function follow(job: Job, session: Session, output: Output): Promise<{ type: "done" | "stopped"; step: number }> {
   const { algorithm, backend } = job;
   let progress: ReturnType<typeof createProgress> | undefined;
   const plans: PlanEvent[] = [];
   try {
     for await (const event of session.events) {
+      if (event.type === "done" || event.type === "stopped") return event;
       output.emit(event);
       if (event.type === "plan") plans.push(event);
       if (event.type === "step") {
         progress ??= begin();
         progress.update(event);
       }
-      if (event.type === "done" || event.type === "stopped") return event;
     }
   } finally {
     progress?.stop();

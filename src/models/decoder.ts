@@ -1,6 +1,6 @@
 /** The decoder: tokens to hidden states, logits, token log-probabilities or scores, as functions over a scope. */
 import { AttuneError } from "../core/errors.ts";
-import { numel, type Tensor } from "../core/shape.ts";
+import { numel } from "../core/shape.ts";
 import type { Scope } from "../graph/parameters.ts";
 import type { Sym } from "../graph/sym.ts";
 import type { Context } from "../nn/context.ts";
@@ -34,14 +34,8 @@ export interface Net {
   scores(tokens: Sym, at: Sym, context?: Context): Sym;
 }
 
-/** Rotary tables by model shape, shared between traces. */
-const tables = new Map<string, Tensor>();
-
 export function decoder(config: ModelConfig, scope: Scope): Net {
   const { family, hiddenSize: C, maxPositions, headDim, ropeTheta } = config;
-  const key = `${maxPositions} ${headDim} ${ropeTheta}`;
-  const rotary = tables.get(key) ?? ropeTable(maxPositions, headDim, ropeTheta || 1);
-  tables.set(key, rotary);
   const embeddingName = family === "llama" ? "model.embed_tokens.weight" : "transformer.wte.weight";
 
   const net: Net = {
@@ -50,7 +44,7 @@ export function decoder(config: ModelConfig, scope: Scope): Net {
       if (T > maxPositions) {
         throw new AttuneError("context-length", `${T} tokens do not fit the model's ${maxPositions} positions; truncate them or use a longer model`);
       }
-      return family === "llama" ? llamaHidden(config, scope.in("model"), rotary, tokens, context) : gpt2Hidden(config, scope.in("transformer"), tokens, context);
+      return family === "llama" ? llamaHidden(config, scope.in("model"), ropeTable(maxPositions, headDim, ropeTheta), tokens, context) : gpt2Hidden(config, scope.in("transformer"), tokens, context);
     },
     logits: (hidden) => matmul(hidden, outputWeight(), { transB: true }),
     tokenStats(tokens, targets, context) {

@@ -6,7 +6,7 @@ import type { Context } from "../nn/context.ts";
 import { conv1d } from "../nn/linear.ts";
 import { add } from "../ops/binary.ts";
 import { embedding, positionEmbedding } from "../ops/embedding.ts";
-import { layerNorm } from "../ops/norm.ts";
+import { addLayerNorm, layerNorm } from "../ops/norm.ts";
 import { reshape, slice } from "../ops/shape.ts";
 import { gelu } from "../ops/unary.ts";
 import type { ModelConfig } from "./config.ts";
@@ -32,6 +32,7 @@ function block(config: ModelConfig, p: Scope, x: Sym, layer: number, context: Co
   const qkv = conv1d(p.in("attn.c_attn"), norm(config, p.in("ln_1"), x)); // [B, T, 3C]
   const part = (i: number): Sym => reshape(slice(qkv, 2, i * C, (i + 1) * C), [B, T, heads, headDim]);
   const o = attend(part(0), part(1), part(2), layer, context);
-  const y = add(x, conv1d(p.in("attn.c_proj"), reshape(o, [B, T, C])));
-  return add(y, conv1d(p.in("mlp.c_proj"), gelu(conv1d(p.in("mlp.c_fc"), norm(config, p.in("ln_2"), y)))));
+  const attended = conv1d(p.in("attn.c_proj"), reshape(o, [B, T, C]));
+  const { sum: y, normed } = addLayerNorm(attended, x, p.get("ln_2.weight"), p.get("ln_2.bias"), config.normEps);
+  return add(y, conv1d(p.in("mlp.c_proj"), gelu(conv1d(p.in("mlp.c_fc"), normed))));
 }

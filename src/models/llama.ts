@@ -7,7 +7,7 @@ import type { Context } from "../nn/context.ts";
 import { linear } from "../nn/linear.ts";
 import { add } from "../ops/binary.ts";
 import { embedding } from "../ops/embedding.ts";
-import { rmsNorm } from "../ops/norm.ts";
+import { addRmsNorm, rmsNorm } from "../ops/norm.ts";
 import { rope } from "../ops/rope.ts";
 import { reshape } from "../ops/shape.ts";
 import { swiglu } from "../ops/swiglu.ts";
@@ -36,9 +36,9 @@ function block(config: ModelConfig, p: Scope, table: Sym, x: Sym, layer: number,
   const q = rope(project("q_proj", heads), table, at); // [B, T, H, D]
   const k = rope(project("k_proj", kvHeads), table, at); // [B, T, Hkv, D]
   const o = attend(q, k, project("v_proj", kvHeads), layer, context);
-  const y = add(x, linear(p.in("self_attn.o_proj"), reshape(o, [B, T, heads * headDim])));
+  const attended = linear(p.in("self_attn.o_proj"), reshape(o, [B, T, heads * headDim]));
 
-  const n2 = rmsNorm(y, p.get("post_attention_layernorm.weight"), normEps);
+  const { sum: y, normed: n2 } = addRmsNorm(attended, x, p.get("post_attention_layernorm.weight"), normEps);
   const gated = swiglu(linear(p.in("mlp.gate_proj"), n2), linear(p.in("mlp.up_proj"), n2));
   return add(y, linear(p.in("mlp.down_proj"), gated));
 }

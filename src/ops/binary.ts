@@ -4,6 +4,7 @@ import { broadcastShapes, numel, sameShape, type Shape, showShape } from "../cor
 import { apply, defineOp, grid, type Kernel, type Op } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import source from "../../shaders/binary.wgsl" with { type: "text" };
+import { pointwise } from "./packs.ts";
 import { sumTo } from "./reduce.ts";
 import { affine, neg } from "./unary.ts";
 
@@ -55,15 +56,16 @@ function kernel(name: string, OP: number, a: Sym, b: Sym, y: Sym): Kernel {
   const [, d1, d2, d3] = dims(y.shape);
   const [a0, a1, a2, a3] = strides(a.shape);
   const [b0, b1, b2, b3] = strides(b.shape);
+  const n = numel(y.shape);
+  const base = same ? pointwise(source, n) : { source, constants: { WG: WORKGROUP }, params: { packs: n }, workgroups: grid(n / WORKGROUP) };
   return {
+    ...base,
     name,
-    source,
-    constants: { WG: WORKGROUP, OP, SAME: same ? 1 : 0 },
-    params: { n: numel(y.shape), d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3 },
+    constants: { ...base.constants, OP, SAME: same ? 1 : 0 },
+    params: { ...base.params, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3 },
     reads: [a, b],
     writes: [y],
-    workgroups: grid(numel(y.shape) / WORKGROUP),
-    flops: numel(y.shape),
+    flops: n,
   };
 }
 

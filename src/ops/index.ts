@@ -14,6 +14,8 @@ import { tokenLogProbsBackwardOp, tokenLogProbsOp } from "./tokenLogProbs.ts";
 import { matmulOp } from "./matmul.ts";
 import { stopGradientOp } from "./stopGradient.ts";
 import { advanceOp } from "./advance.ts";
+import { attentionOp } from "./attention.ts";
+import { attentionKeyValueGradOp, attentionQueryGradOp, attentionStatsOp } from "./attentionBackward.ts";
 import { embeddingGradOp, embeddingOp, positionRowsGradOp, positionRowsOp } from "./embedding.ts";
 import { ropeOp } from "./rope.ts";
 import { cacheWriteOp } from "./cache.ts";
@@ -49,6 +51,10 @@ export const catalogue: readonly Op<any>[] = [
   swigluBackwardOp,
   tokenLogProbsOp,
   tokenLogProbsBackwardOp,
+  attentionOp,
+  attentionStatsOp,
+  attentionQueryGradOp,
+  attentionKeyValueGradOp,
   cacheWriteOp,
   assignOp,
   accumulateOp,

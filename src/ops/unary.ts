@@ -1,11 +1,10 @@
 /** Pointwise functions of one value: a row of the table below each, and a `case` in unary.wgsl. */
 import { numel } from "../core/shape.ts";
-import { apply, defineOp, grid, type Op } from "../graph/op.ts";
+import { apply, defineOp, type Op } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import source from "../../shaders/unary.wgsl" with { type: "text" };
+import { pointwise } from "./packs.ts";
 import { add, mul, square, sub } from "./binary.ts";
-
-const WORKGROUP = 64;
 
 /** The numbers that are part of a function's structure: scale and shift of affine, bounds of clamp. */
 interface Numbers {
@@ -70,15 +69,11 @@ const unaryOp = (name: UnaryName): Op<Numbers> => {
   return defineOp<Numbers>({
     name,
     shape: ([x]) => [{ shape: x.shape, dtype: "f32" }],
-    kernels: ({ inputs: [x], outputs: [y], attrs: { a, b } }) => [{
-      name,
-      source,
-      constants: { WG: WORKGROUP, OP: row.code },
-      params: { n: numel(x.shape), a: { f32: a }, b: { f32: b } },
-      reads: [x],
-      writes: [y],
-      workgroups: grid(numel(x.shape) / WORKGROUP),
-    }],
+    kernels({ inputs: [x], outputs: [y], attrs: { a, b } }) {
+      const base = pointwise(source, numel(x.shape));
+      const constants = { ...base.constants, OP: row.code };
+      return [{ ...base, name, constants, params: { ...base.params, a: { f32: a }, b: { f32: b } }, reads: [x], writes: [y] }];
+    },
     grad: grad === "none" ? "none" : ({ inputs: [x], outputs: [y], grads: [dy], attrs }) => [dy && grad(x, y, dy, attrs)],
     reference: ({ args: [x], attrs }) => [Float64Array.from(x, (v) => row.f(v, attrs))],
   });

@@ -62,7 +62,7 @@ describe("parseRecipe", () => {
     [{ algorithm: "sft", version: 2 }],
     [{ algorithm: "sft", model: { source: "m", sha256: "abc" } }],
     [{ algorithm: "sft", args: [1] }],
-    [{ algorithm: "sft", config: [] }],
+    [{ algorithm: "sft", config: 3 }],
   ])("refuses %o", (value) => {
     expect(errorOf(() => parseRecipe(value)).code).toBe("recipe-invalid");
   });

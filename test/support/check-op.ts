@@ -53,8 +53,9 @@ export function expectClose(got: TensorData, want: ArrayLike<number>, tolerance:
   let worst = 0;
   let at = 0;
   for (let i = 0; i < want.length; i++) {
-    const error = Math.abs(got[i] - want[i]);
-    if (!(error <= worst)) [worst, at] = [error, i];
+    // A NaN is as wrong as can be, and must not be replaced by a later, finite error.
+    const error = Number.isNaN(got[i]) ? Infinity : Math.abs(got[i] - want[i]);
+    if (error > worst) [worst, at] = [error, i];
   }
   expect(worst, `${what}: element ${at} is ${got[at]}, expected ${want[at]}`).toBeLessThanOrEqual(tolerance * scale);
 }
