@@ -24,19 +24,31 @@ export {
   type TrainingRows,
 } from "./run/algorithms.ts";
 export { completionData, preferenceData, promptData, requireTokenizer, tokenizerOf } from "./run/data.ts";
-export { type TextOptions, writeTexts, type Writer } from "./run/texts.ts";
+export { type TextOptions, type Writer, writeTexts } from "./run/texts.ts";
 export { modelReward, withScoreHead } from "./run/reward.ts";
 export { type MetricsLine, readMetrics } from "./run/logs.ts";
 export { curvesSvg } from "./run/svg.ts";
-export { type PlanEvent, peakBytes } from "./run/plans.ts";
+export { peakBytes, type PlanEvent } from "./run/plans.ts";
 
 // Algorithms, one readable generator each.
-export { type Actors, type Sample, type StepEvent, TRAINING_DEFAULTS, type TrainingConfig } from "./algorithms/actors.ts";
+export {
+  type Actors,
+  type Sample,
+  type StepEvent,
+  TRAINING_DEFAULTS,
+  type TrainingConfig,
+} from "./algorithms/actors.ts";
 export { sft, SFT_DEFAULTS, type SftConfig } from "./algorithms/sft.ts";
-export { REWARD_DEFAULTS, type RewardConfig, rewardModel, createRewardScorer } from "./algorithms/rewardModel.ts";
+export { createRewardScorer, REWARD_DEFAULTS, type RewardConfig, rewardModel } from "./algorithms/rewardModel.ts";
 export { dpo, DPO_DEFAULTS, type DpoConfig } from "./algorithms/dpo.ts";
 export { remax, REMAX_DEFAULTS, type ReMaxActors, type ReMaxConfig } from "./algorithms/remax.ts";
-export { BEST_OF_N_DEFAULTS, bestOfN, type BestOfNActors, type BestOfNConfig, type Selection } from "./algorithms/bestOfN.ts";
+export {
+  BEST_OF_N_DEFAULTS,
+  bestOfN,
+  type BestOfNActors,
+  type BestOfNConfig,
+  type Selection,
+} from "./algorithms/bestOfN.ts";
 export { createScorer, type Scorer } from "./algorithms/rollout.ts";
 
 // What the papers assume: losses, returns, estimators, rewards.

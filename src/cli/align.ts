@@ -2,9 +2,6 @@ import { unknownName } from "../core/errors.ts";
 import { algorithms } from "../run/algorithms.ts";
 import { bestOfNFields } from "../run/fields.ts";
 import { preferenceData, promptData, requireTokenizer } from "../run/data.ts";
-import { modelReward } from "../run/reward.ts";
-import type { Reward } from "../rl/reward.ts";
-import type { GpuBackend } from "../plan/compile.ts";
 import { bestOfNCommand } from "./bestOfN.ts";
 import { BUNDLED_CONFIG, bundledPairs, bundledPrompts, goldRewards, heldOutPrompts } from "./bundled.ts";
 import type { Command } from "./command.ts";
@@ -20,12 +17,26 @@ const { remax, dpo } = algorithms;
 
 export const alignCommand: Command = {
   name: "align",
-  description: "Align a model with a reward (remax, best-of-n) or with preferences (dpo). The bundled task has defaults of its own.",
+  description:
+    "Align a model with a reward (remax, best-of-n) or with preferences (dpo). The bundled task has defaults of its own.",
   options: {
     algorithm: { type: "string", description: `${NAMES.join(" | ")} (default remax)`, valueHint: "NAME" },
-    prompts: { type: "string", description: 'remax, best-of-n: rows {"prompt"} (default: the bundled task)', valueHint: "FILE.jsonl" },
-    reward: { type: "string", description: "remax, best-of-n: a file whose default export is (prompts, completions) => numbers, or a reward model's folder (default: the bundled one)", valueHint: "FILE.ts" },
-    data: { type: "string", description: 'dpo: rows {"prompt", "chosen", "rejected"} (default: the bundled task)', valueHint: "FILE.jsonl" },
+    prompts: {
+      type: "string",
+      description: 'remax, best-of-n: rows {"prompt"} (default: the bundled task)',
+      valueHint: "FILE.jsonl",
+    },
+    reward: {
+      type: "string",
+      description:
+        "remax, best-of-n: a file whose default export is (prompts, completions) => numbers, or a reward model's folder (default: the bundled one)",
+      valueHint: "FILE.ts",
+    },
+    data: {
+      type: "string",
+      description: 'dpo: rows {"prompt", "chosen", "rejected"} (default: the bundled task)',
+      valueHint: "FILE.jsonl",
+    },
     ...MODEL,
     ...TRAINING,
     ...fieldOptions(bestOfNFields, BUNDLED_CONFIG["best-of-n"]),
@@ -68,7 +79,10 @@ async function alignRemax(options: Options, output: Output): Promise<number> {
   const rows = world ? bundledPrompts() : await readRows(promptFile, ["prompt"]);
   const rewardSource = await openReward(rewardFile);
   const { folder, source } = await openModel(options.text("model"));
-  const config = { ...given, maxCompletionLength: completionLength(Number(maxCompletionLength), options, folder, rows, source) };
+  const config = {
+    ...given,
+    maxCompletionLength: completionLength(Number(maxCompletionLength), options, folder, rows, source),
+  };
   const backend = await openBackend();
   const reward = rewardSource(backend);
   const compare: Comparison = {

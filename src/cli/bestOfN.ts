@@ -1,4 +1,4 @@
-import { bestOfN, BEST_OF_N_DEFAULTS, type Selection } from "../algorithms/bestOfN.ts";
+import { BEST_OF_N_DEFAULTS, bestOfN, type Selection } from "../algorithms/bestOfN.ts";
 import { encodePrompt } from "../data/format.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { createModel } from "../models/model.ts";
@@ -22,9 +22,18 @@ export const bestOfNCommand: Command = {
   description: "Sample n completions a prompt and keep the one with the highest reward.",
   options: {
     prompts: { type: "string", description: 'rows {"prompt"} (default: the bundled task)', valueHint: "FILE.jsonl" },
-    reward: { type: "string", description: "a file whose default export is (prompts, completions) => numbers, or a reward model's folder (default: the bundled one)", valueHint: "FILE.ts" },
+    reward: {
+      type: "string",
+      description:
+        "a file whose default export is (prompts, completions) => numbers, or a reward model's folder (default: the bundled one)",
+      valueHint: "FILE.ts",
+    },
     ...MODEL,
-    out: { type: "string", description: "folder of the selections (default: runs/best-of-n-1 and on)", valueHint: "DIR" },
+    out: {
+      type: "string",
+      description: "folder of the selections (default: runs/best-of-n-1 and on)",
+      valueHint: "DIR",
+    },
     ...fieldOptions(bestOfNFields, { ...BEST_OF_N_DEFAULTS, ...BUNDLED_CONFIG["best-of-n"] }),
     ...COMMON,
   },
@@ -38,22 +47,31 @@ export const bestOfNCommand: Command = {
     const rewardSource = await openReward(rewardFile);
     const { folder, source } = await openModel(options.text("model"));
     const tokenizer = requireTokenizer(folder, source);
-    const config = { ...given, maxCompletionLength: completionLength(given.maxCompletionLength, options, folder, rows, source) };
+    const config = {
+      ...given,
+      maxCompletionLength: completionLength(given.maxCompletionLength, options, folder, rows, source),
+    };
     checkPrompts(prompts, tokenizer, config.maxCompletionLength, folder.config.maxPositions);
     const out = options.text("out") ?? nextRunFolder("best-of-n");
     const store = fileStore(out);
-    if ((await store.list()).length > 0) throw new AttuneError("run-exists", `${out}: expected an empty or new folder; choose another`);
+    if ((await store.list()).length > 0) {
+      throw new AttuneError("run-exists", `${out}: expected an empty or new folder; choose another`);
+    }
 
     const backend = await openBackend();
     const { reward, identity } = rewardSource(backend);
     const policy = createModel(backend, folder.config, folder.tensors, "policy");
-    output.say(`adapter  ${backend.adapter}\nmodel    ${source}\nprompts  ${prompts.length}, ${config.n} completions each`);
+    output.say(
+      `adapter  ${backend.adapter}\nmodel    ${source}\nprompts  ${prompts.length}, ${config.n} completions each`,
+    );
     output.emit({ type: "start", adapter: backend.adapter, model: source, prompts: prompts.length, config });
     const selections: Selection[] = [];
     for await (const selection of bestOfN({ backend, policy, tokenizer, reward }, prompts, config)) {
       selections.push(selection);
       output.emit({ type: "selection", ...selectionLine(selection) });
-      if (selections.length % config.perDeviceBatchSize === 0) console.error(`${selections.length} of ${prompts.length} prompts`);
+      if (selections.length % config.perDeviceBatchSize === 0) {
+        console.error(`${selections.length} of ${prompts.length} prompts`);
+      }
     }
 
     // Written once all is there, so that an error on the way leaves nothing behind.
@@ -106,7 +124,9 @@ async function estimate(selections: readonly Selection[], n: number, gold: Rewar
   return sizes.map((size) => ({
     n: size,
     reward: mean(selections.map(({ rewards }) => bestOfNEstimate(rewards, rewards, size))),
-    gold: gold === undefined ? null : mean(selections.map(({ rewards }, i) => bestOfNEstimate(rewards, golds[i], size))),
+    gold: gold === undefined
+      ? null
+      : mean(selections.map(({ rewards }, i) => bestOfNEstimate(rewards, golds[i], size))),
     klBound: bestOfNKlBound(size),
   }));
 }
@@ -115,11 +135,15 @@ function show(selections: readonly Selection[], estimates: readonly Estimate[], 
   for (const { prompt, completions, rewards, best } of selections.slice(0, 4)) {
     output.say(`\n${prompt}`);
     const first = [`one sample (${short(rewards[0])})`, completions[0]] as const;
-    output.say(sideBySide(first, [`best of ${rewards.length} (${short(rewards[best])})`, completions[best]], terminalWidth()));
+    output.say(
+      sideBySide(first, [`best of ${rewards.length} (${short(rewards[best])})`, completions[best]], terminalWidth()),
+    );
   }
   const hasGold = estimates.some(({ gold }) => gold !== null);
   const heading = ["n", "reward", ...(hasGold ? ["gold"] : []), "KL at most"];
-  const rows = estimates.map(({ n, reward, gold, klBound }) => [String(n), short(reward), ...(gold === null ? [] : [short(gold)]), short(klBound)]);
+  const rows = estimates.map((
+    { n, reward, gold, klBound },
+  ) => [String(n), short(reward), ...(gold === null ? [] : [short(gold)]), short(klBound)]);
   output.say(`\nMean over ${selections.length} prompts:\n${table([heading, ...rows])}`);
 }
 

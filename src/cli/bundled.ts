@@ -13,10 +13,28 @@ const DATA_SEED = 1;
 
 /** Configurations for the bundled model, where it wants others than the algorithm's defaults. */
 export const BUNDLED_CONFIG = {
-  remax: { maxSteps: 60, learningRate: 2e-4, lrSchedulerType: "constant", warmupSteps: 2, perDeviceTrainBatchSize: 16, maxCompletionLength: 48, topP: 1, klCoef: 0.02, gamma: 1 },
+  remax: {
+    maxSteps: 60,
+    learningRate: 2e-4,
+    lrSchedulerType: "constant",
+    warmupSteps: 2,
+    perDeviceTrainBatchSize: 16,
+    maxCompletionLength: 48,
+    topP: 1,
+    klCoef: 0.02,
+    gamma: 1,
+  },
   dpo: { maxSteps: 100, learningRate: 2e-4, warmupSteps: 10, perDeviceTrainBatchSize: 16, beta: 0.1 },
   reward: { maxSteps: 300, learningRate: 1e-3, warmupSteps: 20, perDeviceTrainBatchSize: 32 },
-  sft: { maxSteps: 300, learningRate: 1e-3, lrSchedulerType: "cosine", warmupSteps: 20, adamBeta2: 0.98, perDeviceTrainBatchSize: 32, groupByLength: true },
+  sft: {
+    maxSteps: 300,
+    learningRate: 1e-3,
+    lrSchedulerType: "cosine",
+    warmupSteps: 20,
+    adamBeta2: 0.98,
+    perDeviceTrainBatchSize: 32,
+    groupByLength: true,
+  },
   "best-of-n": { n: 8, maxCompletionLength: 48 },
 } as const;
 
@@ -33,19 +51,29 @@ export const PRETRAIN_CONFIG = {
 } as const;
 
 /** The sizes of a fresh model: about a million parameters. */
-export const FRESH_SIZES = { vocabSize: 512, layers: 4, hiddenSize: 128, heads: 4, intermediateSize: 448, maxPositions: 128 };
+export const FRESH_SIZES = {
+  vocabSize: 512,
+  layers: 4,
+  hiddenSize: 128,
+  heads: 4,
+  intermediateSize: 448,
+  maxPositions: 128,
+};
 
 /** How many rows of each kind there are. */
 const COUNTS = { exchanges: 30000, prompts: 2048, pairs: 8192, heldout: 32, bestOfN: 16 };
 
-export const bundledExchanges = (count: number = COUNTS.exchanges): CompletionRow[] => exchanges({ seed: DATA_SEED, split: "train", count });
+export const bundledExchanges = (count: number = COUNTS.exchanges): CompletionRow[] =>
+  exchanges({ seed: DATA_SEED, split: "train", count });
 
 export const bundledPrompts = (): PromptRow[] => prompts({ seed: DATA_SEED, split: "prompts", count: COUNTS.prompts });
 
-export const bundledPairs = (): PreferenceRow[] => preferencePairs({ seed: DATA_SEED, split: "pairs", count: COUNTS.pairs });
+export const bundledPairs = (): PreferenceRow[] =>
+  preferencePairs({ seed: DATA_SEED, split: "pairs", count: COUNTS.pairs });
 
 /** Prompts that no training saw. */
-export const heldOutPrompts = (count: number = COUNTS.heldout): PromptRow[] => prompts({ seed: DATA_SEED, split: "heldout", count });
+export const heldOutPrompts = (count: number = COUNTS.heldout): PromptRow[] =>
+  prompts({ seed: DATA_SEED, split: "heldout", count });
 
 export const bestOfNPrompts = (): PromptRow[] => heldOutPrompts(COUNTS.bestOfN);
 

@@ -1,5 +1,5 @@
 /** What a command is. */
-import type { Options, OptionDefs } from "./options.ts";
+import type { OptionDefs, Options } from "./options.ts";
 import type { Output } from "./output.ts";
 
 export interface Command {

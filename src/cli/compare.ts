@@ -19,7 +19,11 @@ export interface Sampled {
 }
 
 /** One text a prompt at temperature 1; the same draws every time, so that two models differ by their weights alone. */
-export async function sampleTexts(writer: Writer, { prompts, maxNewTokens, rewards }: Comparison, signal: AbortSignal): Promise<Sampled> {
+export async function sampleTexts(
+  writer: Writer,
+  { prompts, maxNewTokens, rewards }: Comparison,
+  signal: AbortSignal,
+): Promise<Sampled> {
   const texts = await writeTexts(writer, prompts, { maxNewTokens, seed: 0, signal });
   const scored: Record<string, number[]> = {};
   for (const [name, reward] of Object.entries(rewards)) scored[name] = await callReward(reward, prompts, texts);
@@ -27,15 +31,27 @@ export async function sampleTexts(writer: Writer, { prompts, maxNewTokens, rewar
 }
 
 /** The table of texts, and the mean rewards. */
-export function showComparison({ prompts, shown, rewards }: Comparison, before: Sampled, after: Sampled, output: Output): void {
+export function showComparison(
+  { prompts, shown, rewards }: Comparison,
+  before: Sampled,
+  after: Sampled,
+  output: Output,
+): void {
   const [first] = Object.keys(rewards);
-  const heading = (when: string, { rewards }: Sampled, i: number): string => first === undefined ? when : `${when} (${first} ${short(rewards[first][i])})`;
+  const heading = (when: string, { rewards }: Sampled, i: number): string =>
+    first === undefined ? when : `${when} (${first} ${short(rewards[first][i])})`;
   const width = terminalWidth();
   for (const [i, prompt] of prompts.slice(0, shown).entries()) {
     output.say(`\n${prompt}`);
-    output.say(sideBySide([heading("before", before, i), before.texts[i]], [heading("after", after, i), after.texts[i]], width));
+    output.say(
+      sideBySide([heading("before", before, i), before.texts[i]], [heading("after", after, i), after.texts[i]], width),
+    );
   }
-  const means = Object.keys(rewards).map((name) => ({ name, before: mean(before.rewards[name]), after: mean(after.rewards[name]) }));
+  const means = Object.keys(rewards).map((name) => ({
+    name,
+    before: mean(before.rewards[name]),
+    after: mean(after.rewards[name]),
+  }));
   if (means.length > 0) {
     const rows = means.map((m) => [m.name, short(m.before), short(m.after), short(m.after - m.before)]);
     output.say(`\nMean over ${prompts.length} prompts:\n${table([["reward", "before", "after", "change"], ...rows])}`);

@@ -36,14 +36,23 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const generator = createGenerator(backend, policy);
   const score = createScorer(backend, reference);
-  const batching = { padTokenId: tokenizer.padTokenId, vocabSize: policy.config.vocabSize, maxLength: policy.config.maxPositions };
+  const batching = {
+    padTokenId: tokenizer.padTokenId,
+    vocabSize: policy.config.vocabSize,
+    maxLength: policy.config.maxPositions,
+  };
   const rewards: number[] = [];
   let [kl, tokens] = [0, 0];
   try {
     for (let start = 0; start < prompts.length; start += ROWS) {
       const x = prompts.slice(start, start + ROWS);
       const ids = x.map((prompt) => encodePrompt(tokenizer, prompt));
-      const completions = await generator.generate(ids, { maxNewTokens, seed, rowIds: x.map((_, b) => start + b), ...(signal && { signal }) });
+      const completions = await generator.generate(ids, {
+        maxNewTokens,
+        seed,
+        rowIds: x.map((_, b) => start + b),
+        ...(signal && { signal }),
+      });
       const batch = collate(completions.map((c, b) => ({ promptIds: ids[b], completionIds: c.tokens })), batching);
       const referenceSums = rowSums(await score(batch), batch.mask.data, x.length);
       completions.forEach((c, b) => {

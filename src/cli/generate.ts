@@ -11,15 +11,35 @@ export const generateCommand: Command = {
   name: "generate",
   description: "Write completions of prompts.",
   options: {
-    prompt: { type: "string", description: "a prompt; may be given more than once, and may be empty", valueHint: "TEXT" },
+    prompt: {
+      type: "string",
+      description: "a prompt; may be given more than once, and may be empty",
+      valueHint: "TEXT",
+    },
     prompts: { type: "string", description: 'rows {"prompt"}', valueHint: "FILE.jsonl" },
     ...MODEL,
-    "max-new-tokens": { type: "string", description: "longest completion (default 64, or what the context leaves)", valueHint: "N" },
+    "max-new-tokens": {
+      type: "string",
+      description: "longest completion (default 64, or what the context leaves)",
+      valueHint: "N",
+    },
     temperature: { type: "string", description: "0 is greedy (default 1)", valueHint: "X" },
     "top-k": { type: "string", description: "sample from the k most likely tokens (default 0, off)", valueHint: "N" },
-    "top-p": { type: "string", description: "sample from the smallest set with this probability (default 1, off)", valueHint: "X" },
-    "min-p": { type: "string", description: "leave out tokens under this share of the likeliest one's (default 0, off)", valueHint: "X" },
-    "repetition-penalty": { type: "string", description: "over 1 makes tokens that were there less likely (default 1, off)", valueHint: "X" },
+    "top-p": {
+      type: "string",
+      description: "sample from the smallest set with this probability (default 1, off)",
+      valueHint: "X",
+    },
+    "min-p": {
+      type: "string",
+      description: "leave out tokens under this share of the likeliest one's (default 0, off)",
+      valueHint: "X",
+    },
+    "repetition-penalty": {
+      type: "string",
+      description: "over 1 makes tokens that were there less likely (default 1, off)",
+      valueHint: "X",
+    },
     "batch-rows": { type: "string", description: "prompts written for at a time (default 16)", valueHint: "N" },
     seed: { type: "string", description: "decides every random draw (default 42)", valueHint: "N" },
     ...COMMON,
@@ -44,14 +64,21 @@ export const generateCommand: Command = {
       return ids.length === 0 ? [config.bosTokenId ?? tokenizer.eosTokenId] : ids;
     });
     const longest = Math.max(...ids.map((row) => row.length));
-    const maxNewTokens = options.integer("max-new-tokens", 1, 2 ** 20) ?? Math.max(1, Math.min(64, config.maxPositions - longest));
+    const maxNewTokens = options.integer("max-new-tokens", 1, 2 ** 20) ??
+      Math.max(1, Math.min(64, config.maxPositions - longest));
     const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : [tokenizer.eosTokenId];
 
     const backend = await openBackend();
     const generator = createGenerator(backend, createModel(backend, config, folder.tensors, "model"));
     for (let start = 0; start < ids.length; start += rows) {
       const part = ids.slice(start, start + rows);
-      const completions = await generator.generate(part, { maxNewTokens, seed, sampling, eosTokenIds, rowIds: part.map((_, i) => start + i) });
+      const completions = await generator.generate(part, {
+        maxNewTokens,
+        seed,
+        sampling,
+        eosTokenIds,
+        rowIds: part.map((_, i) => start + i),
+      });
       for (const [i, { tokens, logps, finished }] of completions.entries()) {
         const [prompt, completion] = [prompts[start + i], decodeCompletion(tokenizer, tokens)];
         output.emit({ prompt, completion, tokens, logps, finished });
@@ -64,7 +91,10 @@ export const generateCommand: Command = {
 
 async function promptsFrom(options: Options): Promise<string[]> {
   const file = options.text("prompts");
-  const given = [...options.list("prompt"), ...(file === undefined ? [] : (await readRows(file, ["prompt"])).map(({ prompt }) => prompt))];
+  const given = [
+    ...options.list("prompt"),
+    ...(file === undefined ? [] : (await readRows(file, ["prompt"])).map(({ prompt }) => prompt)),
+  ];
   if (given.length > 0) return given;
   throw new AttuneError("option-missing", "expected --prompt TEXT or --prompts FILE.jsonl, got neither");
 }

@@ -36,8 +36,16 @@ export async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return await Deno.readFile(path);
   } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) throw new AttuneError("file-missing", `${path}: expected a file, there is nothing at this path; check it`, { cause });
-    throw new AttuneError("file-unreadable", `${path}: cannot be read (${cause instanceof Error ? cause.message : cause}); give a file that may be read`, { cause });
+    if (cause instanceof Deno.errors.NotFound) {
+      throw new AttuneError("file-missing", `${path}: expected a file, there is nothing at this path; check it`, {
+        cause,
+      });
+    }
+    throw new AttuneError(
+      "file-unreadable",
+      `${path}: cannot be read (${cause instanceof Error ? cause.message : cause}); give a file that may be read`,
+      { cause },
+    );
   }
 }
 
@@ -76,7 +84,11 @@ export async function openReward(source: string): Promise<RewardSource> {
 async function importReward(path: string): Promise<NamedReward> {
   const identity = { source: path, sha256: await sha256(await readFile(path)) };
   const broken = (what: string, cause?: unknown): AttuneError =>
-    new AttuneError("reward-file", `${path}: ${what}; expected \`export default (prompts: string[], completions: string[]): number[] => …\``, { cause });
+    new AttuneError(
+      "reward-file",
+      `${path}: ${what}; expected \`export default (prompts: string[], completions: string[]): number[] => …\``,
+      { cause },
+    );
   let module: { default?: unknown };
   try {
     module = await import(resolveUrl(path).href);
@@ -94,7 +106,13 @@ async function importReward(path: string): Promise<NamedReward> {
 export const openBackend = async (): Promise<GpuBackend> => await tunedBackend(await openGpu());
 
 /** The completion length to run with: a default that the context cannot hold is lowered, a length that was asked for is not. */
-export function completionLength(length: number, options: Options, folder: ModelFolder, rows: readonly PromptRow[], source: string): number {
+export function completionLength(
+  length: number,
+  options: Options,
+  folder: ModelFolder,
+  rows: readonly PromptRow[],
+  source: string,
+): number {
   if (options.has("max-completion-length")) return length;
   const tokenizer = requireTokenizer(folder, source);
   const longest = Math.max(...rows.map(({ prompt }) => encodePrompt(tokenizer, prompt).length));

@@ -30,7 +30,9 @@ const commands: readonly Command[] = [
 
 const overview = defineCommand({
   meta: { name: "attune", description: "Aligns small language models on WebGPU." },
-  subCommands: Object.fromEntries(commands.map(({ name, description }) => [name, defineCommand({ meta: { name, description } })])),
+  subCommands: Object.fromEntries(
+    commands.map(({ name, description }) => [name, defineCommand({ meta: { name, description } })]),
+  ),
 });
 
 /** citty colours its text wherever it goes. */
@@ -54,7 +56,9 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
       return 0;
     }
     const [first, ...others] = rest;
-    const args = command.positional !== undefined && first !== undefined && !first.startsWith("-") ? [`--${command.positional}`, first, ...others] : rest;
+    const args = command.positional !== undefined && first !== undefined && !first.startsWith("-")
+      ? [`--${command.positional}`, first, ...others]
+      : rest;
     const options = await resumed(command, parseOptions(args, command.options));
     return await command.run(options, createOutput(options.flag("json")));
   } catch (error) {

@@ -34,7 +34,10 @@ export function parseOptions(args: readonly string[], defs: OptionDefs): Options
   for (let i = 0; i < args.length; i++) {
     const arg = args[i];
     if (!arg.startsWith("--") || arg === "--") {
-      throw new AttuneError("unexpected-argument", `expected options such as --seed 1, got ${JSON.stringify(arg)}; name the option that it belongs to`);
+      throw new AttuneError(
+        "unexpected-argument",
+        `expected options such as --seed 1, got ${JSON.stringify(arg)}; name the option that it belongs to`,
+      );
     }
     const equals = arg.indexOf("=");
     const spelled = arg.slice(2, equals < 0 ? undefined : equals);
@@ -48,23 +51,33 @@ export function parseOptions(args: readonly string[], defs: OptionDefs): Options
       }
       value = String((value ?? "true") === "true" && !negated);
     } else if (value === undefined) {
-      if (i + 1 === args.length || args[i + 1].startsWith("--")) throw new AttuneError("option-value", `--${spelled} needs a value, such as --${spelled} ${defs[name].valueHint ?? "VALUE"}`);
+      if (i + 1 === args.length || args[i + 1].startsWith("--")) {
+        throw new AttuneError(
+          "option-value",
+          `--${spelled} needs a value, such as --${spelled} ${defs[name].valueHint ?? "VALUE"}`,
+        );
+      }
       value = args[++i];
     }
     const main = ALIASES[name] ?? name;
     const before = given.get(main);
-    if (before !== undefined && !LISTS.has(main)) throw new AttuneError("option-twice", `--${main} is given twice; give it once`);
+    if (before !== undefined && !LISTS.has(main)) {
+      throw new AttuneError("option-twice", `--${main} is given twice; give it once`);
+    }
     given.set(main, [...(before ?? []), value]);
   }
   return optionsOf(given);
 }
 
 /** `later` over `earlier`: resuming repeats a command line, with changes. */
-export const overlay = (earlier: Options, later: Options): Options => optionsOf(new Map([...earlier.given, ...later.given]));
+export const overlay = (earlier: Options, later: Options): Options =>
+  optionsOf(new Map([...earlier.given, ...later.given]));
 
 /** The arguments that would be read as these options, without those named. */
 export const argumentsOf = ({ given }: Options, without: readonly string[]): string[] =>
-  [...given].filter(([name]) => !without.includes(name)).flatMap(([name, values]) => values.map((value) => `--${name}=${value}`));
+  [...given].filter(([name]) => !without.includes(name)).flatMap(([name, values]) =>
+    values.map((value) => `--${name}=${value}`)
+  );
 
 function optionsOf(given: ReadonlyMap<string, readonly string[]>): Options {
   const text = (name: string): string | undefined => given.get(name)?.[0];
@@ -109,13 +122,22 @@ export const kebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-$
 
 /** Every field of a configuration as an option. */
 export function fieldOptions(fields: Fields, defaults: AlgorithmConfig): OptionDefs {
-  return Object.fromEntries(Object.entries(fields).map(([name, field]) => {
-    const value = defaults[name];
-    const choices = choicesOf(field)?.join(" | ");
-    const notes = [choices, value === undefined ? undefined : `default ${value}`].filter((s) => s !== undefined).join("; ");
-    const description = `${describeField(field)}${notes === "" ? "" : ` (${notes})`}`;
-    return [kebab(name), typeOfField(field) === "boolean" ? { type: "boolean", description } : { type: "string", description, valueHint: hintOf(field) }];
-  }));
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, field]) => {
+      const value = defaults[name];
+      const choices = choicesOf(field)?.join(" | ");
+      const notes = [choices, value === undefined ? undefined : `default ${value}`].filter((s) => s !== undefined).join(
+        "; ",
+      );
+      const description = `${describeField(field)}${notes === "" ? "" : ` (${notes})`}`;
+      return [
+        kebab(name),
+        typeOfField(field) === "boolean"
+          ? { type: "boolean", description }
+          : { type: "string", description, valueHint: hintOf(field) },
+      ];
+    }),
+  );
 }
 
 const hintOf = (field: Field): string => typeOfField(field) === "number" ? "N" : "NAME";

@@ -46,16 +46,25 @@ export function wrap(text: string, width: number): string[] {
 }
 
 /** Two texts side by side under their headings. */
-export function sideBySide(left: readonly [heading: string, text: string], right: readonly [heading: string, text: string], width: number): string {
+export function sideBySide(
+  left: readonly [heading: string, text: string],
+  right: readonly [heading: string, text: string],
+  width: number,
+): string {
   const column = Math.floor((width - 5) / 2);
   const [a, b] = [left, right].map(([heading, text]) => [heading, ...wrap(text === "" ? "(nothing)" : text, column)]);
-  return Array.from({ length: Math.max(a.length, b.length) }, (_, i) => `  ${(a[i] ?? "").padEnd(column)} | ${b[i] ?? ""}`.trimEnd()).join("\n");
+  return Array.from(
+    { length: Math.max(a.length, b.length) },
+    (_, i) => `  ${(a[i] ?? "").padEnd(column)} | ${b[i] ?? ""}`.trimEnd(),
+  ).join("\n");
 }
 
 /** Rows of cells in columns as wide as their widest cell; numbers stand right. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  return rows.map((row) => `  ${row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")}`).join("\n");
+  return rows.map((row) =>
+    `  ${row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")}`
+  ).join("\n");
 }
 
 /** A number in a few digits. */

@@ -16,8 +16,16 @@ export const planCommand: Command = {
   options: {
     ...MODEL,
     algorithm: { type: "string", description: `${algorithmNames.join(" | ")} (default sft)`, valueHint: "NAME" },
-    "batch-size": { type: "string", description: "rows of a micro-batch; pairs for dpo and reward (default 8)", valueHint: "N" },
-    length: { type: "string", description: "input tokens of a row (default: the context, at most 128)", valueHint: "N" },
+    "batch-size": {
+      type: "string",
+      description: "rows of a micro-batch; pairs for dpo and reward (default 8)",
+      valueHint: "N",
+    },
+    length: {
+      type: "string",
+      description: "input tokens of a row (default: the context, at most 128)",
+      valueHint: "N",
+    },
     "gradient-checkpointing": { type: "boolean", description: "recompute blocks in the backward pass" },
     dispatches: { type: "boolean", description: "show every dispatch" },
     seed: { type: "string", description: "for uniformity: a plan draws nothing", valueHint: "N" },
@@ -29,10 +37,14 @@ export const planCommand: Command = {
     const rows = options.integer("per-device-train-batch-size", 1, 2 ** 16) ?? 8;
     const { folder: opened } = await openModel(options.text("model"));
     const folder = algorithm.head === "score" && opened.config.head === "lm" ? withScoreHead(opened, 0) : opened;
-    const length = options.integer("length", 1, folder.config.maxPositions) ?? Math.min(128, folder.config.maxPositions);
+    const length = options.integer("length", 1, folder.config.maxPositions) ??
+      Math.min(128, folder.config.maxPositions);
     const backend = await openBackend();
     const policy = createModel(backend, folder.config, folder.tensors, "policy");
-    const config = algorithm.config({ perDeviceTrainBatchSize: rows, gradientCheckpointing: options.flag("gradient-checkpointing") });
+    const config = algorithm.config({
+      perDeviceTrainBatchSize: rows,
+      gradientCheckpointing: options.flag("gradient-checkpointing"),
+    });
     const plan = await algorithm.step(backend, policy, config).plan(exampleBatch(algorithm, name, rows, length), {
       learningRate: 0,
       maxGradNorm: 0,
@@ -40,9 +52,19 @@ export const planCommand: Command = {
     const { budget } = plan;
     const text = plan.toString();
     output.say(options.flag("dispatches") ? text : text.split("\n")[0]);
-    for (const [part, bytes] of Object.entries(budget)) output.say(`  ${part.padEnd(10)} ${showBytes(bytes).padStart(10)}`);
+    for (const [part, bytes] of Object.entries(budget)) {
+      output.say(`  ${part.padEnd(10)} ${showBytes(bytes).padStart(10)}`);
+    }
     output.say(`  ${"peak".padEnd(10)} ${showBytes(peakBytes(budget)).padStart(10)} on ${backend.adapter}`);
-    output.emit({ algorithm: name, rows, length, adapter: backend.adapter, peakBytes: peakBytes(budget), ...budget, ...(options.flag("dispatches") && { plan: text }) });
+    output.emit({
+      algorithm: name,
+      rows,
+      length,
+      adapter: backend.adapter,
+      peakBytes: peakBytes(budget),
+      ...budget,
+      ...(options.flag("dispatches") && { plan: text }),
+    });
     return 0;
   },
 };
@@ -53,12 +75,17 @@ function exampleBatch({ data }: Algorithm, name: string, rows: number, length: n
   const ids = (n: number): number[] => Array<number>(n).fill(0);
   const some = <T>(row: T): T[] => Array.from({ length: rows }, () => row);
   const knobs = { normalizer: 1, tokenCount: 1 };
-  if (name === "reward") return { ...collateWhole(Array.from({ length: 2 * rows }, () => ids(length)), options), normalizer: 1 };
+  if (name === "reward") {
+    return { ...collateWhole(Array.from({ length: 2 * rows }, () => ids(length)), options), normalizer: 1 };
+  }
   switch (data) {
     case "completions":
       return { ...collate(some({ promptIds: ids(1), completionIds: ids(length) }), options), normalizer: 1 };
     case "preferences": {
-      const batch = collatePreferences(some({ promptIds: ids(1), chosenIds: ids(length), rejectedIds: ids(length) }), options);
+      const batch = collatePreferences(
+        some({ promptIds: ids(1), chosenIds: ids(length), rejectedIds: ids(length) }),
+        options,
+      );
       return { ...batch, refLogps: { shape: [2 * rows], data: new Float32Array(2 * rows) }, beta: 1, ...knobs };
     }
     case "prompts": {

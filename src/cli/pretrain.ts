@@ -1,13 +1,13 @@
 import { AttuneError } from "../core/errors.ts";
 import { trainBpe } from "../data/bpe.ts";
-import { encodeRow, specialTokens, tokenizerConfig, withWholeSequence } from "../data/format.ts";
+import { encodeRow, encodeTextRows, specialTokens, tokenizerConfig, withWholeSequence } from "../data/format.ts";
 import { readTexts } from "../data/lines.ts";
+import type { TokenRow } from "../data/rows.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
 import type { ModelConfig } from "../models/config.ts";
 import type { ModelFolder } from "../models/folder.ts";
 import { initialWeights } from "../models/model.ts";
 import { algorithms, type TrainingData } from "../run/algorithms.ts";
-import { completionData } from "../run/data.ts";
 import { bundledExchanges, FRESH_SIZES, PRETRAIN_CONFIG } from "./bundled.ts";
 import type { Command } from "./command.ts";
 import { openBackend, readFile } from "./inputs.ts";
@@ -34,12 +34,18 @@ export const pretrainCommand: Command = {
     text: { type: "string", description: "a UTF-8 text; every line is a sample", valueHint: "FILE" },
     whole: { type: "boolean", description: "the text is one document, cut into windows of the context" },
     paragraphs: { type: "boolean", description: "every paragraph of the text is a sample" },
-    data: { type: "string", description: '"world": the exchanges of the synthetic world, instead of --text', valueHint: "world" },
-    ...Object.fromEntries(Object.entries(SIZE_NAMES).map(([name, description]) => [kebab(name), {
-      type: "string" as const,
-      description: `${description} (default ${FRESH_SIZES[name as keyof Sizes]})`,
-      valueHint: "N",
-    }])),
+    data: {
+      type: "string",
+      description: '"world": the exchanges of the synthetic world, instead of --text',
+      valueHint: "world",
+    },
+    ...Object.fromEntries(
+      Object.entries(SIZE_NAMES).map(([name, description]) => [kebab(name), {
+        type: "string" as const,
+        description: `${description} (default ${FRESH_SIZES[name as keyof Sizes]})`,
+        valueHint: "N",
+      }]),
+    ),
     ...TRAINING,
     ...fieldOptions(fields, { ...algorithms.sft.defaults, ...PRETRAIN_CONFIG }),
     ...COMMON,
@@ -51,7 +57,17 @@ export const pretrainCommand: Command = {
     const { folder, data, source } = await readCorpus(options, sizes, seed);
     const backend = await openBackend();
     return await train(
-      { command: "pretrain", name: "pretrain", algorithm: "sft", config, backend, folder, model: { source: "fresh" }, data, dataSource: { source } },
+      {
+        command: "pretrain",
+        name: "pretrain",
+        algorithm: "sft",
+        config,
+        backend,
+        folder,
+        model: { source: "fresh" },
+        data,
+        dataSource: { source },
+      },
       options,
       output,
     );
@@ -59,11 +75,18 @@ export const pretrainCommand: Command = {
 };
 
 function sizesFrom(options: Options): Sizes {
-  const sizes = Object.fromEntries(Object.entries(FRESH_SIZES).map(([name, size]) => [name, options.integer(kebab(name), 1, 2 ** 20) ?? size])) as Sizes;
+  const sizes = Object.fromEntries(
+    Object.entries(FRESH_SIZES).map(([name, size]) => [name, options.integer(kebab(name), 1, 2 ** 20) ?? size]),
+  ) as Sizes;
   if (sizes.hiddenSize % (2 * sizes.heads) !== 0) {
-    throw new AttuneError("option-value", `--hidden-size: expected a multiple of twice the heads, ${2 * sizes.heads}, got ${sizes.hiddenSize}`);
+    throw new AttuneError(
+      "option-value",
+      `--hidden-size: expected a multiple of twice the heads, ${2 * sizes.heads}, got ${sizes.hiddenSize}`,
+    );
   }
-  if (sizes.maxPositions < 2) throw new AttuneError("option-value", `--max-positions: expected at least 2, got ${sizes.maxPositions}`);
+  if (sizes.maxPositions < 2) {
+    throw new AttuneError("option-value", `--max-positions: expected at least 2, got ${sizes.maxPositions}`);
+  }
   return sizes;
 }
 
@@ -79,11 +102,31 @@ async function readCorpus(options: Options, sizes: Sizes, seed: number): Promise
   const samples = await readSamples(source, options);
   const folder = freshFolder(samples, [specialTokens.endOfText, specialTokens.pad], sizes, seed);
   const tokenizer = loaded(folder);
-  return { folder, source, data: completionData(tokenizer, samples.map((text) => ({ text })), sizes.maxPositions) };
+  const rows = samples.flatMap((text) => encodeTextRows(tokenizer, text, sizes.maxPositions));
+  const start = tokenizer.eosTokenId;
+  return {
+    folder,
+    source,
+    data: { kind: "completions", rows: rows.flatMap((row) => [row, ...withoutStart(row, start)]) },
+  };
 }
 
+/**
+ * A text's first window once more, without the token that starts it: prompts in the plain format begin with their own
+ * first token, and a model that never saw one there would go on with noise.
+ */
+const withoutStart = ({ promptIds, completionIds }: TokenRow, start: number): TokenRow[] =>
+  promptIds[0] === start && completionIds.length > 2
+    ? [{ promptIds: completionIds.slice(0, 1), completionIds: completionIds.slice(1) }]
+    : [];
+
 function worldCorpus(name: string, options: Options, sizes: Sizes, seed: number): Corpus {
-  if (name !== "world") throw new AttuneError("option-value", `--data: expected "world", got ${JSON.stringify(name)}; for a file of your own use --text`);
+  if (name !== "world") {
+    throw new AttuneError(
+      "option-value",
+      `--data: expected "world", got ${JSON.stringify(name)}; for a file of your own use --text`,
+    );
+  }
   if (options.has("text")) throw new AttuneError("option-value", "expected --text or --data, got both; choose one");
   const rows = bundledExchanges();
   // With the leading blanks of the chat format, so that the merges fit what is encoded.
@@ -97,7 +140,9 @@ function worldCorpus(name: string, options: Options, sizes: Sizes, seed: number)
 async function readSamples(path: string, options: Options): Promise<string[]> {
   const bytes = await readFile(path);
   const [whole, paragraphs] = [options.flag("whole"), options.flag("paragraphs")];
-  if (whole && paragraphs) throw new AttuneError("option-value", "expected --whole or --paragraphs, got both; choose one");
+  if (whole && paragraphs) {
+    throw new AttuneError("option-value", "expected --whole or --paragraphs, got both; choose one");
+  }
   const samples: string[] = [];
   for await (const text of readTexts(bytes, path, paragraphs ? "paragraph" : "line")) samples.push(text);
   return whole ? [new TextDecoder("utf-8", { fatal: true }).decode(bytes)] : samples;
@@ -138,4 +183,5 @@ function freshFolder(texts: readonly string[], special: readonly string[], sizes
   };
 }
 
-const loaded = ({ tokenizerFiles }: ModelFolder) => loadTokenizer(tokenizerFiles.get("tokenizer.json") ?? "", tokenizerFiles.get("tokenizer_config.json") ?? "");
+const loaded = ({ tokenizerFiles }: ModelFolder) =>
+  loadTokenizer(tokenizerFiles.get("tokenizer.json") ?? "", tokenizerFiles.get("tokenizer_config.json") ?? "");

@@ -34,7 +34,9 @@ export function createProgress(start: number, total: number, labels: Readonly<Re
 }
 
 function describe({ metrics, seconds, skipped }: StepDone, labels: Readonly<Record<string, string>>): string {
-  const parts = Object.entries(labels).filter(([name]) => name in metrics).map(([name, label]) => `${label.replace(/ .*/, "")} ${short(metrics[name])}`);
+  const parts = Object.entries(labels).filter(([name]) => name in metrics).map(([name, label]) =>
+    `${label.replace(/ .*/, "")} ${short(metrics[name])}`
+  );
   const tokens = metrics.num_tokens;
   if (tokens !== undefined) parts.push(`${Math.round(tokens / seconds)} tokens/s`);
   if (skipped) parts.push("skipped: the gradient is not finite");

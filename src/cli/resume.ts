@@ -15,11 +15,17 @@ export async function resumed({ name, options: defs }: Command, options: Options
   const out = required(options, "out", "DIR, the run to resume");
   const bytes = await fileStore(out).read(RECIPE);
   if (bytes === undefined) {
-    throw new AttuneError("run-missing", `${out}: expected a run to resume, there is no ${RECIPE}; check the path, or start without --resume`);
+    throw new AttuneError(
+      "run-missing",
+      `${out}: expected a run to resume, there is no ${RECIPE}; check the path, or start without --resume`,
+    );
   }
   const { args: [command, ...args] = [name] } = readRecipe(bytes, `${out}/${RECIPE}`);
   if (command !== name) {
-    throw new AttuneError("recipe-differs", `${out}: the run was started by attune ${command}, got attune ${name}; resume it with that`);
+    throw new AttuneError(
+      "recipe-differs",
+      `${out}: the run was started by attune ${command}, got attune ${name}; resume it with that`,
+    );
   }
   return overlay(parseOptions(args, defs), options);
 }

@@ -13,7 +13,11 @@ export const rewardCommand: Command = {
   name: "reward",
   description: "Train a reward model on preference pairs.",
   options: {
-    data: { type: "string", description: 'rows {"prompt", "chosen", "rejected"} (default: the bundled task)', valueHint: "FILE.jsonl" },
+    data: {
+      type: "string",
+      description: 'rows {"prompt", "chosen", "rejected"} (default: the bundled task)',
+      valueHint: "FILE.jsonl",
+    },
     ...MODEL,
     ...TRAINING,
     ...fieldOptions(fields, defaults),
@@ -29,7 +33,17 @@ export const rewardCommand: Command = {
     const data = preferenceData(requireTokenizer(folder, source), rows);
     const backend = await openBackend();
     return await train(
-      { command: "reward", name: "reward", algorithm: "reward", config, backend, folder, model: { source }, data, dataSource: { source: file ?? "bundled preferences" } },
+      {
+        command: "reward",
+        name: "reward",
+        algorithm: "reward",
+        config,
+        backend,
+        folder,
+        model: { source },
+        data,
+        dataSource: { source: file ?? "bundled preferences" },
+      },
       options,
       output,
     );

@@ -1,6 +1,6 @@
 import { createScorer } from "../algorithms/rollout.ts";
-import { AttuneError } from "../core/errors.ts";
-import { collate } from "../data/batch.ts";
+import { assert, AttuneError } from "../core/errors.ts";
+import { collate, defaultBuckets } from "../data/batch.ts";
 import { encodeRow } from "../data/format.ts";
 import type { TokenRow } from "../data/rows.ts";
 import type { ModelConfig } from "../models/config.ts";
@@ -14,7 +14,11 @@ export const scoreCommand: Command = {
   name: "score",
   description: "Print the log-probability of each row's completion given its prompt, one JSON object a line.",
   options: {
-    data: { type: "string", description: 'rows {"prompt", "completion"}, or {"prompt_ids", "completion_ids"}', valueHint: "FILE.jsonl" },
+    data: {
+      type: "string",
+      description: 'rows {"prompt", "completion"}, or {"prompt_ids", "completion_ids"}',
+      valueHint: "FILE.jsonl",
+    },
     ...MODEL,
     "batch-rows": { type: "string", description: "rows scored at a time (default 16)", valueHint: "N" },
     seed: { type: "string", description: "for uniformity: scores draw nothing", valueHint: "N" },
@@ -25,16 +29,27 @@ export const scoreCommand: Command = {
     const size = options.integer("batch-rows", 1, 4096) ?? 16;
     const rows = await readRows(file, ["tokens", "completion"]);
     const { folder, source } = await openModel(options.text("model"));
-    const { vocabSize, maxPositions: maxLength } = folder.config;
-    const encoded = rows.map((row): TokenRow =>
-      "promptIds" in row ? row : encodeRow(requireTokenizer(folder, source), row.prompt, row.completion)
-    );
+    const { vocabSize, maxPositions } = folder.config;
+    // Rows of token ids need no tokenizer, so it is only asked for when there are texts.
+    const tokenizer = rows.every((row) => "promptIds" in row) ? undefined : requireTokenizer(folder, source);
+    const encoded = rows.map((row): TokenRow => {
+      if ("promptIds" in row) return row;
+      assert(tokenizer !== undefined, "rows of text come with a tokenizer");
+      return encodeRow(tokenizer, row.prompt, row.completion);
+    });
     encoded.forEach((row, i) => checkRow(row, `${file}: row ${i + 1}`, folder.config));
 
     const backend = await openBackend();
+    // The last token is only predicted, so a row may be one token longer than the context.
+    const batching = {
+      vocabSize,
+      padTokenId: 0,
+      maxLength: maxPositions + 1,
+      buckets: [...defaultBuckets.filter((width) => width < maxPositions), maxPositions],
+    };
     const score = createScorer(backend, createModel(backend, folder.config, folder.tensors, "model"));
     for (let start = 0; start < encoded.length; start += size) {
-      const batch = collate(encoded.slice(start, start + size), { vocabSize, padTokenId: 0, maxLength });
+      const batch = collate(encoded.slice(start, start + size), batching);
       const logps = await score(batch);
       const [B, T] = batch.mask.shape;
       for (let b = 0; b < B; b++) {
@@ -51,12 +66,20 @@ export const scoreCommand: Command = {
 /** A row that cannot be scored whole is refused: its log-probability would be that of something else. */
 function checkRow({ promptIds, completionIds }: TokenRow, at: string, { vocabSize, maxPositions }: ModelConfig): void {
   const ids = [...promptIds, ...completionIds];
-  if (ids.length > maxPositions) {
-    throw new AttuneError("context-length", `${at} has ${ids.length} tokens, the model's context ${maxPositions}; shorten it`);
+  if (ids.length > maxPositions + 1) {
+    throw new AttuneError(
+      "context-length",
+      `${at} has ${ids.length} tokens, the model's context of ${maxPositions} takes one more than that; shorten it`,
+    );
   }
   if (completionIds.length === 0 || ids.length < 2) {
-    throw new AttuneError("batch-empty", `${at}: expected a token to predict and one before it, got ${promptIds.length} prompt and ${completionIds.length} completion tokens`);
+    throw new AttuneError(
+      "batch-empty",
+      `${at}: expected a token to predict and one before it, got ${promptIds.length} prompt and ${completionIds.length} completion tokens`,
+    );
   }
   const wrong = ids.find((id) => id >= vocabSize);
-  if (wrong !== undefined) throw new AttuneError("token-id", `${at}: expected token ids below the model's ${vocabSize}, got ${wrong}`);
+  if (wrong !== undefined) {
+    throw new AttuneError("token-id", `${at}: expected token ids below the model's ${vocabSize}, got ${wrong}`);
+  }
 }

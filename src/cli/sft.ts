@@ -12,14 +12,18 @@ export const sftCommand: Command = {
   name: "sft",
   description: "Fine-tune a model on prompts with completions, or on texts.",
   options: {
-    data: { type: "string", description: 'rows {"prompt", "completion"} or {"text"}, or "world" for the synthetic world', valueHint: "FILE.jsonl" },
+    data: {
+      type: "string",
+      description: 'rows {"prompt", "completion"} or {"text"}, or "world" for the synthetic world',
+      valueHint: "FILE.jsonl",
+    },
     ...MODEL,
     ...TRAINING,
     ...fieldOptions(fields, defaults),
     ...COMMON,
   },
   async run(options, output) {
-    const source = required(options, "data", 'FILE.jsonl, or --data world');
+    const source = required(options, "data", "FILE.jsonl, or --data world");
     const world = source === "world";
     const config = { ...(world ? BUNDLED_CONFIG.sft : {}), ...configFrom(options, fields) };
     const rows = world ? bundledExchanges() : await readRows(source, ["completion", "text"]);
@@ -27,7 +31,17 @@ export const sftCommand: Command = {
     const data = completionData(requireTokenizer(folder, model), rows, folder.config.maxPositions);
     const backend = await openBackend();
     return await train(
-      { command: "sft", name: "sft", algorithm: "sft", config, backend, folder, model: { source: model }, data, dataSource: { source } },
+      {
+        command: "sft",
+        name: "sft",
+        algorithm: "sft",
+        config,
+        backend,
+        folder,
+        model: { source: model },
+        data,
+        dataSource: { source },
+      },
       options,
       output,
     );

@@ -39,7 +39,12 @@ export async function train(job: Job, options: Options, output: Output): Promise
   const resume = options.flag("resume");
   const out = options.text("out") ?? nextRunFolder(job.name);
   const isNew = !exists(out);
-  if (!isNew && !isFolder(out)) throw new AttuneError("not-a-folder", `${out}: expected a folder for the run, this is a file; choose another --out`);
+  if (!isNew && !isFolder(out)) {
+    throw new AttuneError(
+      "not-a-folder",
+      `${out}: expected a folder for the run, this is a file; choose another --out`,
+    );
+  }
   const again = `attune ${job.command} --out ${out} --resume`;
   const interrupt = interruptible((text) => console.error(`\n${text}`));
   const { signal } = interrupt;
@@ -88,12 +93,21 @@ export async function train(job: Job, options: Options, output: Output): Promise
   }
 }
 
-function announce({ backend, folder, model, data }: Job, { recipe, startStep }: Session, out: string, output: Output): void {
+function announce(
+  { backend, folder, model, data }: Job,
+  { recipe, startStep }: Session,
+  out: string,
+  output: Output,
+): void {
   const parameters = [...folder.tensors.values()].reduce((n, { shape }) => n + numel(shape), 0);
   output.say(`adapter  ${backend.adapter}`);
   output.say(`model    ${model.source}, ${parameters.toLocaleString("en-US")} parameters`);
   output.say(`data     ${recipe.data.source}, ${data.rows.length.toLocaleString("en-US")} ${data.kind}`);
-  output.say(`run      ${recipe.algorithm}, ${recipe.config.maxSteps} steps, in ${out}${startStep > 0 ? `, from step ${startStep} on` : ""}`);
+  output.say(
+    `run      ${recipe.algorithm}, ${recipe.config.maxSteps} steps, in ${out}${
+      startStep > 0 ? `, from step ${startStep} on` : ""
+    }`,
+  );
   output.emit({ type: "start", adapter: backend.adapter, model: model.source, parameters, out, startStep, recipe });
 }
 
@@ -119,7 +133,11 @@ async function follow(job: Job, session: Session, output: Output): Promise<{ typ
 
   function begin() {
     const largest = plans.reduce((most, plan) => plan.peakBytes > most.peakBytes ? plan : most, plans[0]);
-    output.say(`memory   ${showBytes(largest.peakBytes)} peak of the plan "${largest.label}", ${showBytes(backend.memory().peak)} on the device in all`);
+    output.say(
+      `memory   ${showBytes(largest.peakBytes)} peak of the plan "${largest.label}", ${
+        showBytes(backend.memory().peak)
+      } on the device in all`,
+    );
     return createProgress(session.startStep, session.recipe.config.maxSteps, algorithms[algorithm].curves);
   }
 }

@@ -36,7 +36,9 @@ async function readTables(folder: string): Promise<Record<string, TuningTable>> 
     const bytes = await fileStore(folder).read(FILE);
     if (bytes === undefined) return {};
     const tables = parseJsonObject(bytes, { code: "tuning", name: FILE, maxDepth: 4 });
-    return Object.fromEntries(Object.entries(tables).filter((entry): entry is [string, TuningTable] => isTable(entry[1])));
+    return Object.fromEntries(
+      Object.entries(tables).filter((entry): entry is [string, TuningTable] => isTable(entry[1])),
+    );
   } catch {
     return {};
   }

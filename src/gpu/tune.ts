@@ -10,6 +10,12 @@ import type { Pipelines } from "./pipelines.ts";
 /** Shape class -> name of the kernel that won there. Plain data, so that a Store can keep it. */
 export type TuningTable = Record<string, string>;
 
+/** The kernels of a choice that the device can run. */
+export const runnable = (gpu: Gpu, { shapeClass, among }: Choice): Choice => ({
+  shapeClass,
+  among: among.filter(({ requires }) => requires === undefined || gpu.features.has(requires)),
+});
+
 /** Below this many operations a dispatch costs more than its arithmetic, and timing it more than it could save. */
 const WORTH_TIMING = 2 ** 20;
 

@@ -57,6 +57,8 @@ export interface Kernel {
   readonly workgroups: readonly [number, number, number];
   /** Floating-point operations, for the printed plan. */
   readonly flops?: number;
+  /** A device feature without which the kernel is no candidate; never set on the only kernel of an op. */
+  readonly requires?: "subgroups";
 }
 
 /** Kernels that give the same bits at different speeds; tuning picks one for each adapter and `shapeClass`. */

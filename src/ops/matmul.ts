@@ -4,6 +4,7 @@ import { numel, type Shape, showShape } from "../core/shape.ts";
 import { apply, type Choice, defineOp, type Kernel, type Ref } from "../graph/op.ts";
 import type { Sym } from "../graph/sym.ts";
 import naiveSource from "../../shaders/matmul_naive.wgsl" with { type: "text" };
+import quadSource from "../../shaders/matmul_quad.wgsl" with { type: "text" };
 import registerSource from "../../shaders/matmul_register.wgsl" with { type: "text" };
 import register4Source from "../../shaders/matmul_register4.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/matmul_rows.wgsl" with { type: "text" };
@@ -63,7 +64,7 @@ export function matmulKernels(x: Product): Choice {
   return { shapeClass: shapeClass(x), among: candidates(x).map((c): Kernel => ({ ...base, ...c, constants: { ...base.constants, ...c.constants } })) };
 }
 
-type Candidate = Pick<Kernel, "name" | "source" | "workgroups"> & { readonly constants?: Readonly<Record<string, number>> };
+type Candidate = Pick<Kernel, "name" | "source" | "workgroups" | "requires"> & { readonly constants?: Readonly<Record<string, number>> };
 
 /** Products up to this many multiplications also try the naive kernel; above it is only slow to time. */
 const NAIVE_LIMIT = 2 ** 20;
@@ -76,6 +77,7 @@ function candidates(x: Product): Candidate[] {
   if (divisibleBy4(x)) {
     // One invocation a 16 x 16 block in registers, eight side by side: what software adapters like best.
     out.push({ name: "matmul_register4", source: register4Source, constants: { TA }, workgroups: blocks(16, 128) });
+    if (m >= 32 && n >= 32) out.push({ name: "matmul_quad", source: quadSource, constants: { TA }, workgroups: blocks(32, 32), requires: "subgroups" });
     if (m <= 64 && !transA) {
       const ROWS = Math.min(8, m);
       out.push({ name: "matmul_rows", source: rowsSource, constants: { ROWS, WG: 8 }, workgroups: blocks(ROWS, 32) });

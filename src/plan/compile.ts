@@ -6,7 +6,7 @@ import type { Variable } from "../graph/sym.ts";
 import { rootOf, type Trace } from "../graph/trace.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { type Pipeline, pipelineCache } from "../gpu/pipelines.ts";
-import { packParams, tune, tuned, type TuningTable } from "../gpu/tune.ts";
+import { packParams, runnable, tune, tuned, type TuningTable } from "../gpu/tune.ts";
 import { type Backend, type Budget, inputData, type Inputs, type Plan, type RunOptions } from "./backend.ts";
 import { bytesOf, type Dispatch, lower, type Lowered, type Storage } from "./lower.ts";
 import { printPlan } from "./print.ts";
@@ -100,6 +100,8 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
         at += r.bytes;
       }
       device.queue.submit([encoder.finish()]);
+      // Mapping waits for the copies into the buffer; where there are none it waits for nothing.
+      if (total === 0) await device.queue.onSubmittedWorkDone();
       await staging.mapAsync(GPUMapMode.READ).catch(async (cause) => {
         await Promise.resolve();
         gpu.check();
@@ -123,7 +125,8 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
 
   async function compile(label: string, trace: Trace): Promise<GpuPlan> {
     const unknown = new Map<string, Choice>();
-    const pick = (choice: Choice): Kernel => {
+    const pick = (all: Choice): Kernel => {
+      const choice = runnable(gpu, all);
       const kernel = tuned(choice, tuning);
       if (kernel === undefined) unknown.set(choice.shapeClass, choice);
       return kernel ?? choice.among[0];

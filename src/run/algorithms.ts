@@ -1,7 +1,7 @@
 /** The catalogue of training algorithms: configuration, data, head and code of each, one entry an algorithm. */
 import { type Actors, type StepEvent } from "../algorithms/actors.ts";
 import { dpo, DPO_DEFAULTS, dpoStep } from "../algorithms/dpo.ts";
-import { type ReMaxActors, remax, REMAX_DEFAULTS, remaxStep } from "../algorithms/remax.ts";
+import { remax, REMAX_DEFAULTS, type ReMaxActors, remaxStep } from "../algorithms/remax.ts";
 import { REWARD_DEFAULTS, rewardModel, rewardStep } from "../algorithms/rewardModel.ts";
 import { sft, SFT_DEFAULTS, sftStep } from "../algorithms/sft.ts";
 import { AttuneError, unknownName } from "../core/errors.ts";
@@ -11,7 +11,16 @@ import type { ModelConfig } from "../models/config.ts";
 import type { Model } from "../models/model.ts";
 import type { Step } from "../optim/step.ts";
 import type { Backend } from "../plan/backend.ts";
-import { checkFields, type ConfigOf, dpoFields, type Fields, remaxFields, rewardFields, RUN_DEFAULTS, sftFields } from "./fields.ts";
+import {
+  checkFields,
+  type ConfigOf,
+  dpoFields,
+  type Fields,
+  remaxFields,
+  rewardFields,
+  RUN_DEFAULTS,
+  sftFields,
+} from "./fields.ts";
 
 /** The rows that algorithms train on, by kind. */
 export interface TrainingRows {
@@ -50,7 +59,12 @@ export interface Algorithm {
   readonly defaults: AlgorithmConfig;
   /** Checks a configuration and fills in the defaults. */
   config(given: AlgorithmConfig, where?: string): RunConfig;
-  start(actors: Actors & Partial<ReMaxActors>, data: TrainingData, batching: BatchOptions, config: RunConfig): AsyncGenerator<StepEvent>;
+  start(
+    actors: Actors & Partial<ReMaxActors>,
+    data: TrainingData,
+    batching: BatchOptions,
+    config: RunConfig,
+  ): AsyncGenerator<StepEvent>;
   /** The optimizer step alone, to look at its plan. */
   step(backend: Backend, policy: Model, config: RunConfig): Step;
 }
@@ -62,11 +76,20 @@ interface Definition<F extends Fields, K extends DataKind, A extends Actors> {
   readonly curves: Readonly<Record<string, string>>;
   readonly fields: F;
   readonly defaults: Partial<ConfigOf<F>>;
-  readonly start: (actors: A, rows: TrainingRows[K], batching: BatchOptions, config: ConfigOf<F>) => AsyncGenerator<StepEvent>;
+  readonly start: (
+    actors: A,
+    rows: TrainingRows[K],
+    batching: BatchOptions,
+    config: ConfigOf<F>,
+  ) => AsyncGenerator<StepEvent>;
   readonly step: (backend: Backend, policy: Model, config: ConfigOf<F>) => Step;
 }
 
-function define<F extends Fields & { readonly [name in keyof RunConfig]: Fields[string] }, K extends DataKind, A extends Actors>(
+function define<
+  F extends Fields & { readonly [name in keyof RunConfig]: Fields[string] },
+  K extends DataKind,
+  A extends Actors,
+>(
   definition: Definition<F, K, A>,
 ): Algorithm {
   const { fields, data: kind } = definition;
@@ -78,7 +101,8 @@ function define<F extends Fields & { readonly [name in keyof RunConfig]: Fields[
     online: kind === "prompts",
     defaults,
     config: (given, where = "config") => checkFields(fields, { ...defaults, ...given }, where) as unknown as RunConfig,
-    start: (actors, data, batching, config) => definition.start(actors as A, rowsOf(data, kind), batching, typed(config)),
+    start: (actors, data, batching, config) =>
+      definition.start(actors as A, rowsOf(data, kind), batching, typed(config)),
     step: (backend, policy, config) => definition.step(backend, policy, typed(config)),
   };
 }
@@ -86,10 +110,43 @@ function define<F extends Fields & { readonly [name in keyof RunConfig]: Fields[
 const LOSS = { loss: "loss" };
 
 const catalogue = {
-  sft: define({ summary: "supervised fine-tuning on completions or texts", data: "completions", curves: LOSS, fields: sftFields, defaults: SFT_DEFAULTS, start: sft, step: sftStep }),
-  reward: define({ summary: "a Bradley-Terry reward model from preferences", data: "preferences", head: "score", curves: { loss: "loss", accuracy: "accuracy" }, fields: rewardFields, defaults: REWARD_DEFAULTS, start: rewardModel, step: rewardStep }),
-  dpo: define({ summary: "direct preference optimization", data: "preferences", curves: { "rewards/margins": "margin of the rewards", loss: "loss" }, fields: dpoFields, defaults: DPO_DEFAULTS, start: dpo, step: dpoStep }),
-  remax: define({ summary: "REINFORCE with the greedy completion's reward as its baseline", data: "prompts", curves: { reward: "reward", "objective/kl": "KL to the start (nats)" }, fields: remaxFields, defaults: REMAX_DEFAULTS, start: remax, step: remaxStep }),
+  sft: define({
+    summary: "supervised fine-tuning on completions or texts",
+    data: "completions",
+    curves: LOSS,
+    fields: sftFields,
+    defaults: SFT_DEFAULTS,
+    start: sft,
+    step: sftStep,
+  }),
+  reward: define({
+    summary: "a Bradley-Terry reward model from preferences",
+    data: "preferences",
+    head: "score",
+    curves: { loss: "loss", accuracy: "accuracy" },
+    fields: rewardFields,
+    defaults: REWARD_DEFAULTS,
+    start: rewardModel,
+    step: rewardStep,
+  }),
+  dpo: define({
+    summary: "direct preference optimization",
+    data: "preferences",
+    curves: { "rewards/margins": "margin of the rewards", loss: "loss" },
+    fields: dpoFields,
+    defaults: DPO_DEFAULTS,
+    start: dpo,
+    step: dpoStep,
+  }),
+  remax: define({
+    summary: "REINFORCE with the greedy completion's reward as its baseline",
+    data: "prompts",
+    curves: { reward: "reward", "objective/kl": "KL to the start (nats)" },
+    fields: remaxFields,
+    defaults: REMAX_DEFAULTS,
+    start: remax,
+    step: remaxStep,
+  }),
 };
 
 export type AlgorithmName = keyof typeof catalogue;

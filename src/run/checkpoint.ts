@@ -18,7 +18,12 @@ export interface Checkpoint {
 }
 
 /** Writes checkpoints/STEP and removes older ones. @throws AttuneError the store's */
-export async function saveCheckpoint(store: Store, backend: Backend, variables: readonly Variable[], step: number): Promise<string> {
+export async function saveCheckpoint(
+  store: Store,
+  backend: Backend,
+  variables: readonly Variable[],
+  step: number,
+): Promise<string> {
   const folder = `${FOLDER}/${step}`;
   const files = new Map<string, Uint8Array>();
   const shapes = variables.map(({ name, shape, dtype }) => ({ name, dtype, shape }));
@@ -36,7 +41,9 @@ export async function loadCheckpoint(store: Store): Promise<Checkpoint | undefin
     if (files === undefined) continue; // its writing was interrupted; the one before is still there
     const where = `${store.describe}/${FOLDER}/${step}/${STATE}`;
     const state = parseJsonObject(files.get(STATE) ?? "", { code: "store-corrupt", name: where, maxDepth: 8 });
-    if (state.step !== step) throw new AttuneError("store-corrupt", `${where}: expected step ${step}, got ${state.step}; remove the folder`);
+    if (state.step !== step) {
+      throw new AttuneError("store-corrupt", `${where}: expected step ${step}, got ${state.step}; remove the folder`);
+    }
     return { step, data: files };
   }
   return undefined;

@@ -18,11 +18,18 @@ export function tokenizerOf({ tokenizerFiles }: Pick<ModelFolder, "tokenizerFile
 export function requireTokenizer(folder: Pick<ModelFolder, "tokenizerFiles">, name: string): Tokenizer {
   const tokenizer = tokenizerOf(folder);
   if (tokenizer !== undefined) return tokenizer;
-  throw new AttuneError("tokenizer-missing", `${name}: texts need tokenizer.json and tokenizer_config.json, which are not there; add them`);
+  throw new AttuneError(
+    "tokenizer-missing",
+    `${name}: texts need tokenizer.json and tokenizer_config.json, which are not there; add them`,
+  );
 }
 
 /** Rows of prompts and completions, of plain texts (cut into windows of the context) and of token ids, for SFT. */
-export function completionData(tokenizer: Tokenizer, rows: readonly (CompletionRow | TextRow | TokenRow)[], maxLength: number): TrainingData {
+export function completionData(
+  tokenizer: Tokenizer,
+  rows: readonly (CompletionRow | TextRow | TokenRow)[],
+  maxLength: number,
+): TrainingData {
   return {
     kind: "completions",
     rows: rows.flatMap((row) =>
@@ -46,26 +53,45 @@ export function preferenceData(tokenizer: Tokenizer, rows: readonly PreferenceRo
 }
 
 /** Prompts for algorithms that write the completions themselves. */
-export const promptData = (rows: readonly PromptRow[]): TrainingData => ({ kind: "prompts", rows: rows.map(({ prompt }) => prompt) });
+export const promptData = (rows: readonly PromptRow[]): TrainingData => ({
+  kind: "prompts",
+  rows: rows.map(({ prompt }) => prompt),
+});
 
 /**
  * Refuses rows that would fail in the middle of a run.
  *
  * @throws AttuneError `prompt-too-long`, `data-too-few`, `text-special-token`
  */
-export function checkData(data: TrainingData, config: RunConfig, maxLength: number, tokenizer: Tokenizer | undefined): void {
+export function checkData(
+  data: TrainingData,
+  config: RunConfig,
+  maxLength: number,
+  tokenizer: Tokenizer | undefined,
+): void {
   const needed = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps;
   if (data.rows.length < needed) {
-    throw new AttuneError("data-too-few", `expected at least one batch of ${needed} rows, got ${data.rows.length}; add rows, or lower the batch size`);
+    throw new AttuneError(
+      "data-too-few",
+      `expected at least one batch of ${needed} rows, got ${data.rows.length}; add rows, or lower the batch size`,
+    );
   }
   if (data.kind !== "prompts") {
     for (const [i, { promptIds }] of data.rows.entries()) checkPromptLength(promptIds.length, maxLength, i);
     return;
   }
-  assert(tokenizer !== undefined && typeof config.maxCompletionLength === "number", "prompts come with a tokenizer and a completion length");
+  assert(
+    tokenizer !== undefined && typeof config.maxCompletionLength === "number",
+    "prompts come with a tokenizer and a completion length",
+  );
   for (const [i, prompt] of data.rows.entries()) {
     const length = encodePrompt(tokenizer, prompt).length;
-    if (length === 0) throw new AttuneError("prompt-empty", `row ${i}: expected a prompt of at least one token, got an empty one; remove the row`);
+    if (length === 0) {
+      throw new AttuneError(
+        "prompt-empty",
+        `row ${i}: expected a prompt of at least one token, got an empty one; remove the row`,
+      );
+    }
     if (length + config.maxCompletionLength <= maxLength) continue;
     throw new AttuneError(
       "prompt-too-long",
@@ -75,7 +101,8 @@ export function checkData(data: TrainingData, config: RunConfig, maxLength: numb
 }
 
 /** SHA-256 of the rows as they are trained on. */
-export const dataSum = ({ kind, rows }: TrainingData): Promise<string> => sha256(new TextEncoder().encode(JSON.stringify({ kind, rows })));
+export const dataSum = ({ kind, rows }: TrainingData): Promise<string> =>
+  sha256(new TextEncoder().encode(JSON.stringify({ kind, rows })));
 
 /** SHA-256 of the names, shapes and SHA-256 sums of all weights. */
 export async function weightsSum({ tensors }: Pick<ModelFolder, "tensors">): Promise<string> {

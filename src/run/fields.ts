@@ -123,7 +123,10 @@ export function checkFields<F extends Fields>(
     const result = v.safeParse(field, config[name]);
     if (!result.success) {
       const issue = result.issues[0];
-      throw new AttuneError("config-field", `${where}: ${name} (${describeField(field)}): ${issue.message}; correct it`);
+      throw new AttuneError(
+        "config-field",
+        `${where}: ${name} (${describeField(field)}): ${issue.message}; correct it`,
+      );
     }
     return [name, result.output] as const;
   });

@@ -2,7 +2,14 @@
 import * as v from "valibot";
 import { AttuneError, unknownName } from "../core/errors.ts";
 import { parseJsonObject } from "../models/json.ts";
-import { type AlgorithmConfig, type AlgorithmName, algorithmNamed, algorithms, isAlgorithmName, type RunConfig } from "./algorithms.ts";
+import {
+  type AlgorithmConfig,
+  type AlgorithmName,
+  algorithmNamed,
+  algorithms,
+  isAlgorithmName,
+  type RunConfig,
+} from "./algorithms.ts";
 
 /** Where something came from, for people, and what it was, for checking. */
 export interface Identity {
@@ -72,11 +79,14 @@ export function parseRecipe(value: unknown, where = "recipe"): Recipe {
   const result = v.safeParse(v.strictObject(entries), value);
   if (!result.success) {
     const [issue] = result.issues;
-    throw new AttuneError("recipe-invalid", `${where}: ${v.getDotPath(issue) ?? "the whole"}: ${issue.message}; correct it`);
+    throw new AttuneError(
+      "recipe-invalid",
+      `${where}: ${v.getDotPath(issue) ?? "the whole"}: ${issue.message}; correct it`,
+    );
   }
-  const { algorithm, config, ...rest } = result.output;
+  const { algorithm, config, version, ...rest } = result.output;
   if (!isAlgorithmName(algorithm)) throw unknownName("algorithm", algorithm, Object.keys(algorithms));
-  return { ...rest, version: 1, algorithm, config: algorithmNamed(algorithm).config(config, where) };
+  return { version, algorithm, config: algorithmNamed(algorithm).config(config, where), ...rest };
 }
 
 /** Reads recipe.json. @throws as {@link parseRecipe} */
@@ -96,7 +106,9 @@ export function checkSameRun(saved: Recipe, given: Recipe, where: string): void 
     const now = decisive(given)[name];
     throw new AttuneError(
       "recipe-differs",
-      `${where}: the run was started with ${name} ${show(was)}, got ${show(now)}; resume with the same, or start a new run`,
+      `${where}: the run was started with ${name} ${show(was)}, got ${
+        show(now)
+      }; resume with the same, or start a new run`,
     );
   }
 }

@@ -16,7 +16,10 @@ import { requireTokenizer } from "./data.ts";
  */
 export function modelReward(backend: Backend, folder: ModelFolder, name = "reward model"): Reward {
   if (folder.config.head !== "score") {
-    throw new AttuneError("reward-head", `${name}: expected a reward model, whose config.json names a …ForSequenceClassification; got a language model`);
+    throw new AttuneError(
+      "reward-head",
+      `${name}: expected a reward model, whose config.json names a …ForSequenceClassification; got a language model`,
+    );
   }
   const tokenizer = requireTokenizer(folder, name);
   const { vocabSize, maxPositions: maxLength } = folder.config;
@@ -36,6 +39,9 @@ export function withScoreHead(folder: ModelFolder, seed: number): ModelFolder {
   const tensors = new Map(folder.tensors);
   tensors.delete("lm_head.weight");
   const rng = new Rng(seed);
-  tensors.set("score.weight", { shape: [1, C], data: Float32Array.from({ length: C }, () => rng.normal() / Math.sqrt(C + 1)) });
+  tensors.set("score.weight", {
+    shape: [1, C],
+    data: Float32Array.from({ length: C }, () => rng.normal() / Math.sqrt(C + 1)),
+  });
   return { ...folder, config: { ...folder.config, head: "score" }, tensors };
 }

@@ -12,7 +12,7 @@ import type { Store } from "../storage/store.ts";
 import { type Checkpoint, loadCheckpoint, saveCheckpoint, uploadCheckpoint } from "./checkpoint.ts";
 import { appendLine, cutBack, METRICS, readMetrics, SAMPLES } from "./logs.ts";
 import { interleave, watchPlans } from "./plans.ts";
-import { type Recipe, RECIPE, writeRecipe } from "./recipe.ts";
+import { RECIPE, type Recipe, writeRecipe } from "./recipe.ts";
 import type { SessionEvent, SessionOptions } from "./session.ts";
 import { curvesSvg } from "./svg.ts";
 
@@ -87,7 +87,7 @@ export async function* runEvents(run: Run): AsyncGenerator<SessionEvent, void> {
     await steps.return(undefined);
     // After a failure the device may be gone as well; the first error is the one to report.
     if (done > saved) await (failed ? save().catch(() => undefined) : save());
-    if (failed && done === 0) for (const file of [RECIPE, METRICS, SAMPLES]) await store.remove(file);
+    if (failed && done === 0) { for (const file of [RECIPE, METRICS, SAMPLES]) await store.remove(file); }
   }
 }
 
@@ -122,7 +122,9 @@ async function rollBack(run: Run): Promise<number> {
   const checkpoint = await loadCheckpoint(store);
   if (checkpoint !== undefined) uploadCheckpoint(backend, variables, checkpoint);
   else {
-    for (const v of variables) backend.upload(v, v.dtype === "u32" ? new Uint32Array(numel(v.shape)) : new Float32Array(numel(v.shape)));
+    for (const v of variables) {
+      backend.upload(v, v.dtype === "u32" ? new Uint32Array(numel(v.shape)) : new Float32Array(numel(v.shape)));
+    }
     for (const [name, { data }] of folder.tensors) {
       const view = policy.parameters.views.get(name);
       assert(view !== undefined, `the policy has no ${name}`);
@@ -137,7 +139,9 @@ async function rollBack(run: Run): Promise<number> {
 const diverged = (from: number, skipped: number, backAt: number): AttuneError =>
   new AttuneError(
     "run-diverged",
-    `the gradients of steps ${from} to ${from + skipped - 1} were not finite, so nothing was learned there; the run is back at ` +
+    `the gradients of steps ${from} to ${
+      from + skipped - 1
+    } were not finite, so nothing was learned there; the run is back at ` +
       `step ${backAt}. Expected finite gradients: lower the learning rate, or look for broken rewards`,
   );
 

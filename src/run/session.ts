@@ -17,7 +17,7 @@ import { type Algorithm, algorithmNamed, type TrainingData } from "./algorithms.
 import { loadCheckpoint } from "./checkpoint.ts";
 import { checkData, dataSum, tokenizerOf, weightsSum } from "./data.ts";
 import type { PlanEvent } from "./plans.ts";
-import { checkSameRun, parseRecipe, readRecipe, type Recipe, RECIPE, type RecipeInput } from "./recipe.ts";
+import { checkSameRun, parseRecipe, readRecipe, RECIPE, type Recipe, type RecipeInput } from "./recipe.ts";
 import { type Run, runEvents } from "./runner.ts";
 import { type TextOptions, writeTexts } from "./texts.ts";
 
@@ -128,7 +128,12 @@ export async function createSession(options: SessionOptions): Promise<Session> {
     startStep,
     events: runEvents(run),
     generate(prompts, textOptions) {
-      if (tokenizer === undefined) throw new AttuneError("tokenizer-missing", "texts need a model folder with tokenizer.json and tokenizer_config.json; add them");
+      if (tokenizer === undefined) {
+        throw new AttuneError(
+          "tokenizer-missing",
+          "texts need a model folder with tokenizer.json and tokenizer_config.json; add them",
+        );
+      }
       return writeTexts({ backend, model: policy, tokenizer }, prompts, textOptions);
     },
     close() {
@@ -138,7 +143,11 @@ export async function createSession(options: SessionOptions): Promise<Session> {
   };
 }
 
-function checkActors(algorithm: Algorithm, { recipe, folder, reward }: SessionOptions, tokenizer: Tokenizer | undefined): void {
+function checkActors(
+  algorithm: Algorithm,
+  { recipe, folder, reward }: SessionOptions,
+  tokenizer: Tokenizer | undefined,
+): void {
   if (folder.config.head !== algorithm.head) {
     throw new AttuneError(
       "model-head",
@@ -146,9 +155,14 @@ function checkActors(algorithm: Algorithm, { recipe, folder, reward }: SessionOp
     );
   }
   if (!algorithm.online) return;
-  if (reward === undefined) throw new AttuneError("reward-missing", `${recipe.algorithm}: expected a reward function, got none; give one`);
+  if (reward === undefined) {
+    throw new AttuneError("reward-missing", `${recipe.algorithm}: expected a reward function, got none; give one`);
+  }
   if (tokenizer === undefined) {
-    throw new AttuneError("tokenizer-missing", `${recipe.algorithm}: expected a model folder with tokenizer.json and tokenizer_config.json; add them`);
+    throw new AttuneError(
+      "tokenizer-missing",
+      `${recipe.algorithm}: expected a model folder with tokenizer.json and tokenizer_config.json; add them`,
+    );
   }
 }
 
@@ -156,12 +170,18 @@ async function checkPlace(store: Store, recipe: Recipe, resume: boolean): Promis
   const saved = await store.read(RECIPE);
   if (resume) {
     if (saved === undefined) {
-      throw new AttuneError("run-missing", `${store.describe}: expected a run to resume, there is no ${RECIPE}; check the path, or start without resuming`);
+      throw new AttuneError(
+        "run-missing",
+        `${store.describe}: expected a run to resume, there is no ${RECIPE}; check the path, or start without resuming`,
+      );
     }
     return checkSameRun(readRecipe(saved, `${store.describe}/${RECIPE}`), recipe, store.describe);
   }
   const [first] = await store.list();
   if (first === undefined) return;
   const advice = saved === undefined ? "choose another place" : "resume it, or choose another place";
-  throw new AttuneError("run-exists", `${store.describe}: expected an empty or new place, it holds ${first}; ${advice}`);
+  throw new AttuneError(
+    "run-exists",
+    `${store.describe}: expected an empty or new place, it holds ${first}; ${advice}`,
+  );
 }

@@ -28,15 +28,31 @@ export function curvesSvg(
 }
 
 /** As {@link curvesSvg}, over the runs of several seeds: the mean as a line, all that the seeds span as a band. */
-export function seedsSvg(title: string, runs: readonly (readonly MetricsLine[])[], labels: Readonly<Record<string, string>>, xLabel = "step"): string {
+export function seedsSvg(
+  title: string,
+  runs: readonly (readonly MetricsLine[])[],
+  labels: Readonly<Record<string, string>>,
+  xLabel = "step",
+): string {
   const shared = runs[0].filter(({ step }) => runs.every((lines) => lines.some((line) => line.step === step)));
   const over = (join: (values: readonly number[]) => number): MetricsLine[] =>
     shared.map(({ step, metrics }) => {
       const at = runs.map((lines) => lines.find((line) => line.step === step)?.metrics ?? {});
-      return { step, metrics: Object.fromEntries(Object.keys(metrics).map((name) => [name, join(at.map((m) => m[name] ?? NaN))])) };
+      return {
+        step,
+        metrics: Object.fromEntries(
+          Object.keys(metrics).map((name) => [
+            name,
+            join(at.map((m) => m[name] ?? NaN)),
+          ]),
+        ),
+      };
     });
   const mean = over((values) => values.reduce((a, b) => a + b, 0) / values.length);
-  return curvesSvg(title, mean, labels, xLabel, { low: over((v) => Math.min(...v)), high: over((v) => Math.max(...v)) });
+  return curvesSvg(title, mean, labels, xLabel, {
+    low: over((v) => Math.min(...v)),
+    high: over((v) => Math.max(...v)),
+  });
 }
 
 const pointsOf = (lines: readonly MetricsLine[], metric: string): [number, number][] =>
@@ -63,16 +79,21 @@ function panel({ label, xLabel, points, band, color, top }: Panel): string {
   const yTicks = ticks(Math.min(...ys), Math.max(...ys));
   const [y0, y1] = [Math.min(yTicks[0], ...ys), Math.max(yTicks[yTicks.length - 1], ...ys)];
   const [plotTop, plotBottom] = [top + 22, top + PANEL - BOTTOM];
-  const px = (x: number): string => (LEFT + (x1 === x0 ? 0.5 : (x - x0) / (x1 - x0)) * (WIDTH - LEFT - RIGHT)).toFixed(1);
-  const py = (y: number): string => (plotBottom - (y1 === y0 ? 0.5 : (y - y0) / (y1 - y0)) * (plotBottom - plotTop)).toFixed(1);
+  const px = (x: number): string =>
+    (LEFT + (x1 === x0 ? 0.5 : (x - x0) / (x1 - x0)) * (WIDTH - LEFT - RIGHT)).toFixed(1);
+  const py = (y: number): string =>
+    (plotBottom - (y1 === y0 ? 0.5 : (y - y0) / (y1 - y0)) * (plotBottom - plotTop)).toFixed(1);
 
   const grid = yTicks.map((y) =>
     `<path d="M${LEFT} ${py(y)}H${WIDTH - RIGHT}" stroke="#e4e4e4"/>` +
     `<text x="${LEFT - 6}" y="${Number(py(y)) + 4}" text-anchor="end" fill="#555555">${showNumber(y)}</text>\n`
   );
   const steps = [...new Set(ticks(x0, x1).filter((x) => Number.isInteger(x) && x >= x0 && x <= x1))];
-  const below = steps.map((x) => `<text x="${px(x)}" y="${plotBottom + 16}" text-anchor="middle" fill="#555555">${x}</text>\n`);
-  const pathOf = (line: readonly [number, number][]): string => line.map(([x, y], i) => `${i === 0 ? "M" : "L"}${px(x)} ${py(y)}`).join("");
+  const below = steps.map((x) =>
+    `<text x="${px(x)}" y="${plotBottom + 16}" text-anchor="middle" fill="#555555">${x}</text>\n`
+  );
+  const pathOf = (line: readonly [number, number][]): string =>
+    line.map(([x, y], i) => `${i === 0 ? "M" : "L"}${px(x)} ${py(y)}`).join("");
   const area = band.length === 0 ? "" : `<path d="${pathOf(band)}Z" fill="${color}" fill-opacity="0.15"/>\n`;
   return `<text x="${LEFT}" y="${top + 14}" fill="${color}">${escape(label)}</text>` +
     `<text x="${WIDTH - RIGHT}" y="${plotBottom + 28}" text-anchor="end" fill="#555555">${escape(xLabel)}</text>\n` +
@@ -89,7 +110,10 @@ export function ticks(low: number, high: number): number[] {
   const magnitude = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * magnitude).find((s) => s >= raw) ?? raw;
   const first = Math.floor(low / step);
-  return Array.from({ length: Math.ceil(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return Array.from(
+    { length: Math.ceil(high / step) - first + 1 },
+    (_, i) => Number(((first + i) * step).toPrecision(12)),
+  );
 }
 
 const showNumber = (y: number): string => {

@@ -15,7 +15,11 @@ export interface Writer {
 export type TextOptions = Partial<Pick<GenerateOptions, "maxNewTokens" | "sampling" | "seed" | "signal">>;
 
 /** One completion a prompt, 64 tokens at most unless told. @throws AttuneError `context-length`, `generate-empty` and others of generation */
-export async function writeTexts({ backend, model, tokenizer }: Writer, prompts: readonly string[], options: TextOptions = {}): Promise<string[]> {
+export async function writeTexts(
+  { backend, model, tokenizer }: Writer,
+  prompts: readonly string[],
+  options: TextOptions = {},
+): Promise<string[]> {
   const generator = createGenerator(backend, model);
   try {
     const ids = prompts.map((prompt) => encodePrompt(tokenizer, prompt));

@@ -80,6 +80,7 @@ export function writeModel(write: (path: string, bytes: Uint8Array) => void, pat
 }
 
 /** The JSON objects of stdout. @throws when a line is anything else */
-export const linesOf = (stdout: string): Record<string, unknown>[] => stdout.trim().split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+export const linesOf = (stdout: string): Record<string, unknown>[] =>
+  stdout.trim().split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
 
 export const jsonl = (rows: readonly object[]): string => rows.map((row) => JSON.stringify(row) + "\n").join("");

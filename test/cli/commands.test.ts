@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createScorer } from "../../src/algorithms/rollout.ts";
 import { collate } from "../../src/data/batch.ts";
@@ -7,11 +8,14 @@ import { interpreter } from "../../src/plan/interpret.ts";
 import { requireTokenizer } from "../../src/run/data.ts";
 import { withScoreHead } from "../../src/run/reward.ts";
 import { tinyCompletions, tinyFolder, tinyPreferences, tinyPrompts } from "../run/tiny.ts";
+import { readText } from "../support/files.ts";
 import { jsonl, linesOf, makeWorkplace, type Ran, writeModel } from "./attune.ts";
 
+const here = import.meta.url;
 const place = makeWorkplace();
 const small = ["--model", "model", "--batch-size", "2", "--learning-rate", "1e-2"];
-const lengthReward = "export default (_prompts: string[], completions: string[]) => completions.map((text) => text.length / 10);";
+const lengthReward =
+  "export default (_prompts: string[], completions: string[]) => completions.map((text) => text.length / 10);";
 
 beforeAll(() => {
   place.write("rows.jsonl", jsonl(tinyCompletions));
@@ -32,13 +36,38 @@ const types = (stdout: string): unknown[] => linesOf(stdout).map(({ type }) => t
 
 describe("training commands", () => {
   it("sft trains on rows, and its model generates", async () => {
-    const { stdout } = good(await place.run(["sft", ...small, "--data", "rows.jsonl", "--steps", "3", "--out", "sft", "--json", "--seed", "1"]));
+    const { stdout } = good(
+      await place.run([
+        "sft",
+        ...small,
+        "--data",
+        "rows.jsonl",
+        "--steps",
+        "3",
+        "--out",
+        "sft",
+        "--json",
+        "--seed",
+        "1",
+      ]),
+    );
     const lines = linesOf(stdout);
     expect(lines[0]).toMatchObject({ type: "start", model: "model", out: "sft", startStep: 0 });
     expect(lines.at(-1)).toEqual({ type: "done", step: 3 });
     expect(lines.filter(({ type }) => type === "step").length).toBe(3);
     expect(linesOf(place.read("sft/metrics.jsonl")).map(({ step }) => step)).toEqual([1, 2, 3]);
-    const args = ["generate", "--model", "sft/model", "--prompt", "How is the river?", "--prompt", "Is it calm?", "--max-new-tokens", "4", "--json"];
+    const args = [
+      "generate",
+      "--model",
+      "sft/model",
+      "--prompt",
+      "How is the river?",
+      "--prompt",
+      "Is it calm?",
+      "--max-new-tokens",
+      "4",
+      "--json",
+    ];
     const texts = linesOf(good(await place.run(args)).stdout);
     expect(texts.map(({ prompt }) => prompt)).toEqual(["How is the river?", "Is it calm?"]);
     expect(texts.every(({ tokens }) => Array.isArray(tokens) && tokens.length >= 1 && tokens.length <= 4)).toBe(true);
@@ -46,26 +75,94 @@ describe("training commands", () => {
 
   it("pretrain makes a tokenizer and a model of a text, and its model generates from nothing", async () => {
     place.write("names.txt", ["emma", "ava", "mia", "amelia", "emily", "ella", "anna", "eva"].join("\n").repeat(4));
-    const sizes = ["--vocab-size", "270", "--layers", "1", "--hidden-size", "16", "--heads", "2", "--intermediate-size", "32", "--max-positions", "24"];
-    const args = ["pretrain", "--text", "names.txt", ...sizes, "--steps", "4", "--batch-size", "4", "--out", "names", "--json"];
+    const sizes = [
+      "--vocab-size",
+      "270",
+      "--layers",
+      "1",
+      "--hidden-size",
+      "16",
+      "--heads",
+      "2",
+      "--intermediate-size",
+      "32",
+      "--max-positions",
+      "24",
+    ];
+    const args = [
+      "pretrain",
+      "--text",
+      "names.txt",
+      ...sizes,
+      "--steps",
+      "4",
+      "--batch-size",
+      "4",
+      "--out",
+      "names",
+      "--json",
+    ];
     good(await place.run(args));
-    expect(JSON.parse(place.read("names/model/config.json"))).toMatchObject({ hidden_size: 16, max_position_embeddings: 24, eos_token_id: 0 });
-    const [text] = linesOf(good(await place.run(["generate", "--model", "names/model", "--prompt", "", "--json"])).stdout);
+    expect(JSON.parse(place.read("names/model/config.json"))).toMatchObject({
+      hidden_size: 16,
+      max_position_embeddings: 24,
+      eos_token_id: 0,
+    });
+    const [text] = linesOf(
+      good(await place.run(["generate", "--model", "names/model", "--prompt", "", "--json"])).stdout,
+    );
     expect(text.prompt).toBe("");
   });
 
   it("align by dpo shows texts before and after", async () => {
-    const { stdout } = good(await place.run(["align", "--algorithm", "dpo", "--data", "pairs.jsonl", ...small, "--steps", "3", "--out", "dpo"]));
-    for (const words of ["adapter", "parameters", "peak", "before", "after", "dpo/model", "--resume"]) expect(stdout).toContain(words);
+    const { stdout } = good(
+      await place.run([
+        "align",
+        "--algorithm",
+        "dpo",
+        "--data",
+        "pairs.jsonl",
+        ...small,
+        "--steps",
+        "3",
+        "--out",
+        "dpo",
+      ]),
+    );
+    for (const words of ["adapter", "parameters", "peak", "before", "after", "dpo/model", "--resume"]) {
+      expect(stdout).toContain(words);
+    }
     expect(place.exists("dpo/curves.svg")).toBe(true);
-    expect(linesOf(place.read("dpo/metrics.jsonl"))[0]).toMatchObject({ step: 1, loss: expect.closeTo(Math.LN2, 5), "rewards/margins": 0 });
+    expect(linesOf(place.read("dpo/metrics.jsonl"))[0]).toMatchObject({
+      step: 1,
+      loss: expect.closeTo(Math.LN2, 5),
+      "rewards/margins": 0,
+    });
   });
 
   it("align by remax takes a reward function, or a reward model", async () => {
     for (const [reward, out] of [["reward.ts", "remax"], ["reward-model", "remax-model"]]) {
-      const args = ["align", "--prompts", "prompts.jsonl", "--reward", reward, ...small, "--max-completion-length", "5", "--steps", "2"];
+      const args = [
+        "align",
+        "--prompts",
+        "prompts.jsonl",
+        "--reward",
+        reward,
+        ...small,
+        "--max-completion-length",
+        "5",
+        "--steps",
+        "2",
+      ];
       const { stdout } = good(await place.run([...args, "--out", out, "--json"]));
-      expect(types(stdout).filter((type) => type !== "plan" && type !== "sample")).toEqual(["start", "step", "step", "checkpoint", "comparison", "done"]);
+      expect(types(stdout).filter((type) => type !== "plan" && type !== "sample")).toEqual([
+        "start",
+        "step",
+        "step",
+        "checkpoint",
+        "comparison",
+        "done",
+      ]);
       expect(linesOf(place.read(`${out}/samples.jsonl`)).length).toBe(4);
       expect(JSON.parse(place.read(`${out}/recipe.json`)).reward.source).toBe(reward);
     }
@@ -77,13 +174,33 @@ describe("training commands", () => {
   });
 
   it("give the same files twice, and when stopped and resumed", async () => {
-    const args = ["align", "--prompts", "prompts.jsonl", "--reward", "reward.ts", ...small, "--max-completion-length", "5", "--steps", "4"];
+    const args = [
+      "align",
+      "--prompts",
+      "prompts.jsonl",
+      "--reward",
+      "reward.ts",
+      ...small,
+      "--max-completion-length",
+      "5",
+      "--steps",
+      "4",
+    ];
     good(await place.run([...args, "--out", "first"]));
     good(await place.run([...args, "--out", "second", "--stop-after", "2"]));
     expect(place.exists("second/model")).toBe(false);
     // Options left out are those of the start.
     good(await place.run(["align", "--out", "second", "--resume"]));
-    for (const file of ["recipe.json", "metrics.jsonl", "samples.jsonl", "curves.svg", "checkpoints/4/manifest.json", "model/model.safetensors"]) {
+    for (
+      const file of [
+        "recipe.json",
+        "metrics.jsonl",
+        "samples.jsonl",
+        "curves.svg",
+        "checkpoints/4/manifest.json",
+        "model/model.safetensors",
+      ]
+    ) {
       expect(place.read(`second/${file}`), file).toBe(place.read(`first/${file}`));
     }
     const more = good(await place.run(["align", "--out", "second", "--resume", "--steps", "5"]));
@@ -110,9 +227,26 @@ describe("training commands", () => {
 
 describe("best-of-n", () => {
   it("selects by the reward and estimates its mean for every n", async () => {
-    const args = ["best-of-n", "--prompts", "prompts.jsonl", "--reward", "reward.ts", "--model", "model", "--n", "4", "--max-completion-length", "5"];
+    const args = [
+      "best-of-n",
+      "--prompts",
+      "prompts.jsonl",
+      "--reward",
+      "reward.ts",
+      "--model",
+      "model",
+      "--n",
+      "4",
+      "--max-completion-length",
+      "5",
+    ];
     const { stdout } = good(await place.run([...args, "--out", "bon", "--json"]));
-    const selections = linesOf(place.read("bon/selections.jsonl")) as { reward: number; rewards: number[]; completion: string; completions: string[] }[];
+    const selections = linesOf(place.read("bon/selections.jsonl")) as {
+      reward: number;
+      rewards: number[];
+      completion: string;
+      completions: string[];
+    }[];
     expect(selections.length).toBe(4);
     for (const { reward, rewards, completion, completions } of selections) {
       expect(rewards).toEqual(completions.map((text) => text.length / 10));
@@ -129,7 +263,19 @@ describe("best-of-n", () => {
   });
 
   it("is an algorithm of align", async () => {
-    const args = ["align", "--algorithm", "best-of-n", "--prompts", "prompts.jsonl", "--reward", "reward.ts", "--model", "model", "--n", "2"];
+    const args = [
+      "align",
+      "--algorithm",
+      "best-of-n",
+      "--prompts",
+      "prompts.jsonl",
+      "--reward",
+      "reward.ts",
+      "--model",
+      "model",
+      "--n",
+      "2",
+    ];
     const { stdout } = good(await place.run(args));
     expect(stdout).toContain("runs/best-of-n-1/selections.jsonl");
     expect(place.exists("runs/best-of-n-1/selections.jsonl")).toBe(true);
@@ -141,8 +287,14 @@ describe("score", () => {
     const folder = tinyFolder();
     const tokenizer = requireTokenizer(folder, "tiny");
     const encoded = tinyCompletions.map(({ prompt, completion }) => encodeRow(tokenizer, prompt, completion));
-    place.write("ids.jsonl", jsonl(encoded.map(({ promptIds, completionIds }) => ({ prompt_ids: promptIds, completion_ids: completionIds }))));
-    const byText = linesOf(good(await place.run(["score", "--model", "model", "--data", "rows.jsonl"])).stdout) as { logp: number; logps: number[] }[];
+    place.write(
+      "ids.jsonl",
+      jsonl(encoded.map(({ promptIds, completionIds }) => ({ prompt_ids: promptIds, completion_ids: completionIds }))),
+    );
+    const byText = linesOf(good(await place.run(["score", "--model", "model", "--data", "rows.jsonl"])).stdout) as {
+      logp: number;
+      logps: number[];
+    }[];
     const { stdout } = good(await place.run(["score", "--model", "model", "--data", "ids.jsonl", "--batch-rows", "1"]));
     const backend = interpreter();
     const model = createModel(backend, folder.config, folder.tensors, "model");
@@ -160,10 +312,36 @@ describe("score", () => {
     }
   });
 
+  it("agrees with transformers on the greedy tokens of a checkpoint", async () => {
+    const { greedy } = JSON.parse(await readText("test/golden/models/llama-gqa/expected.json"));
+    const rows = greedy.map((g: { prompt_ids: number[]; generated_ids: number[] }) => ({
+      prompt_ids: g.prompt_ids,
+      completion_ids: g.generated_ids,
+    }));
+    place.write("greedy.jsonl", jsonl(rows));
+    const model = fileURLToPath(new URL("../golden/models/llama-gqa", here));
+    const scored = linesOf(good(await place.run(["score", "--model", model, "--data", "greedy.jsonl"])).stdout) as {
+      logps: number[];
+    }[];
+    expect(scored.length).toBe(greedy.length);
+    // Two float32 forward passes with sums in different orders; their own deviation from float64 is 2e-6.
+    scored.forEach(({ logps }, i) => logps.forEach((logp, t) => expect(logp).toBeCloseTo(greedy[i].logps[t], 4)));
+  });
+
+  it("fills the whole context", async () => {
+    place.write("full.jsonl", jsonl([{ prompt_ids: [5], completion_ids: Array(48).fill(6) }]));
+    const [row] = linesOf(good(await place.run(["score", "--model", "model", "--data", "full.jsonl"])).stdout) as {
+      logps: number[];
+    }[];
+    expect(row.logps.length).toBe(48);
+  });
+
   it("needs no tokenizer for token ids", async () => {
     writeModel(place.write, "bare", { ...tinyFolder(), tokenizerFiles: new Map() });
     place.write("id.jsonl", jsonl([{ prompt_ids: [5], completion_ids: [6, 7] }]));
-    const [row] = linesOf(good(await place.run(["score", "--model", "bare", "--data", "id.jsonl", "--json"])).stdout) as { logps: number[] }[];
+    const [row] = linesOf(
+      good(await place.run(["score", "--model", "bare", "--data", "id.jsonl", "--json"])).stdout,
+    ) as { logps: number[] }[];
     expect(row.logps.length).toBe(2);
   });
 });
@@ -171,7 +349,10 @@ describe("score", () => {
 describe("plan", () => {
   it.each(["sft", "dpo", "remax", "reward"])("shows the memory of %s", async (algorithm) => {
     const args = ["plan", "--model", "model", "--algorithm", algorithm, "--batch-size", "2", "--length", "16"];
-    const [plan] = linesOf(good(await place.run([...args, "--json", "--dispatches"])).stdout) as Record<string, number & string>[];
+    const [plan] = linesOf(good(await place.run([...args, "--json", "--dispatches"])).stdout) as Record<
+      string,
+      number & string
+    >[];
     expect(plan.peakBytes).toBe(plan.variables + plan.slots + plan.inputs + plan.constants);
     // Parameters, gradients and both moments take at least four times the parameters.
     expect(plan.variables).toBeGreaterThan(4 * 4 * 272 * 16);

@@ -12,7 +12,10 @@ beforeAll(() => {
 });
 
 /** Runs a command that must fail: one clear line, code 1, the error on stdout with --json, and no folder left. */
-async function failure(args: readonly string[], env?: Record<string, string>): Promise<{ code: string; message: string }> {
+async function failure(
+  args: readonly string[],
+  env?: Record<string, string>,
+): Promise<{ code: string; message: string }> {
   const ran = await place.run([...args, "--json"], env);
   expect(ran.code).toBe(1);
   const line = linesOf(ran.stdout).at(-1) as { error: { code: string; message: string } };
@@ -54,7 +57,11 @@ describe("option values", () => {
     await fails(["sft"], "option-missing", "--data");
     await fails(["generate", "--model", "model"], "option-missing", "--prompt");
     await fails(["generate", "--model", "model", "--prompt", "a", "--top-p", "0"], "sampling", "topP");
-    await fails(["pretrain", "--text", "rows.jsonl", "--hidden-size", "30", "--heads", "4"], "option-value", "--hidden-size");
+    await fails(
+      ["pretrain", "--text", "rows.jsonl", "--hidden-size", "30", "--heads", "4"],
+      "option-value",
+      "--hidden-size",
+    );
   });
 });
 
@@ -73,11 +80,23 @@ describe("model folders", () => {
     const long = "How is the river? ".repeat(20);
     await fails(["generate", "--model", "model", "--prompt", long], "context-length", "48");
     place.write("long.jsonl", jsonl([...tinyPrompts, { prompt: long }]));
-    const align = ["align", "--model", "model", "--reward", "reward.ts", "--prompts", "long.jsonl", "--batch-size", "2", "--out", "long"];
+    const align = [
+      "align",
+      "--model",
+      "model",
+      "--reward",
+      "reward.ts",
+      "--prompts",
+      "long.jsonl",
+      "--batch-size",
+      "2",
+      "--out",
+      "long",
+    ];
     await fails([...align, "--max-completion-length", "4"], "prompt-too-long", "row 4");
     expect(place.exists("long")).toBe(false);
-    place.write("wide.jsonl", jsonl([{ prompt_ids: Array(48).fill(5), completion_ids: [5] }]));
-    await fails(["score", "--model", "model", "--data", "wide.jsonl"], "context-length", "row 1", "49");
+    place.write("wide.jsonl", jsonl([{ prompt_ids: Array(48).fill(5), completion_ids: [5, 6] }]));
+    await fails(["score", "--model", "model", "--data", "wide.jsonl"], "context-length", "row 1", "50");
   });
 });
 
@@ -104,8 +123,23 @@ describe("data files", () => {
 });
 
 describe("rewards", () => {
-  const align = (reward: string): string[] =>
-    ["align", "--model", "model", "--prompts", "prompts.jsonl", "--batch-size", "2", "--max-completion-length", "4", "--reward", reward, "--out", "rewarded"];
+  const align = (
+    reward: string,
+  ): string[] => [
+    "align",
+    "--model",
+    "model",
+    "--prompts",
+    "prompts.jsonl",
+    "--batch-size",
+    "2",
+    "--max-completion-length",
+    "4",
+    "--reward",
+    reward,
+    "--out",
+    "rewarded",
+  ];
 
   it("are files with a function", async () => {
     place.write("none.ts", "export const reward = 1;");
@@ -130,7 +164,10 @@ describe("rewards", () => {
   });
 
   it("that fail later leave a run that can be resumed", async () => {
-    place.write("later.ts", "let calls = 0;\nexport default (_: string[], texts: string[]) => ++calls > 3 ? [] : texts.map(() => 1);");
+    place.write(
+      "later.ts",
+      "let calls = 0;\nexport default (_: string[], texts: string[]) => ++calls > 3 ? [] : texts.map(() => 1);",
+    );
     // One call for the texts before training, then one a step.
     const ran = await place.run([...align("later.ts"), "--steps", "5"]);
     expect(ran.code).toBe(1);
@@ -140,7 +177,9 @@ describe("rewards", () => {
 });
 
 describe("the output folder", () => {
-  const sft = (out: string): string[] => ["sft", "--model", "model", "--data", "rows.jsonl", "--batch-size", "2", "--steps", "1", "--out", out];
+  const sft = (
+    out: string,
+  ): string[] => ["sft", "--model", "model", "--data", "rows.jsonl", "--batch-size", "2", "--steps", "1", "--out", out];
 
   it("must be new, or a folder that may be written", async () => {
     place.write("full/notes.txt", "mine");
@@ -159,7 +198,11 @@ describe("the output folder", () => {
 
 describe("the device", () => {
   it("must be there", async () => {
-    const env = { VK_ICD_FILENAMES: "/nonexistent.json", VK_DRIVER_FILES: "/nonexistent.json", DENO_WEBGPU_BACKEND: "vulkan" };
+    const env = {
+      VK_ICD_FILENAMES: "/nonexistent.json",
+      VK_DRIVER_FILES: "/nonexistent.json",
+      DENO_WEBGPU_BACKEND: "vulkan",
+    };
     const error = await failure(["generate", "--model", "model", "--prompt", "a"], env);
     expect(error.code).toBe("gpu-no-adapter");
   });
@@ -179,8 +222,12 @@ describe("help", () => {
       expect(stdout).toContain(name);
       const help = await place.run([name, "--help"]);
       expect(help.code).toBe(0);
-      for (const option of ["--json", "--seed", "--model"]) if (!(name === "pretrain" && option === "--model")) expect(help.stdout).toContain(option);
-      for (const option of ["--steps", "--out", "--resume"]) if (["pretrain", "sft", "reward", "align"].includes(name)) expect(help.stdout).toContain(option);
+      for (const option of ["--json", "--seed", "--model"]) {
+        if (!(name === "pretrain" && option === "--model")) expect(help.stdout).toContain(option);
+      }
+      for (const option of ["--steps", "--out", "--resume"]) {
+        if (["pretrain", "sft", "reward", "align"].includes(name)) expect(help.stdout).toContain(option);
+      }
     }
   });
 });

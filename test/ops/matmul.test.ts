@@ -13,6 +13,7 @@ describe("matmul", () => {
       checkOp(matmulOp, [
         { name: `${layout} 5x7x3`, inputs: [a(5, 3), b(3, 7)], attrs },
         { name: `${layout} 16x24x8`, inputs: [a(16, 8), b(8, 24)], attrs },
+        { name: `${layout} 36x40x8 (whole quads and parts)`, inputs: [a(36, 8), b(8, 40)], attrs },
         { name: `${layout} 1x9x4`, inputs: [a(1, 4), b(4, 9)], attrs },
         { name: `${layout} 9x1x4 with bias`, inputs: [a(9, 4), b(4, 1), [1]], attrs },
         { name: `${layout} with bias`, inputs: [a(6, 4), b(4, 10), [10]], attrs },

@@ -51,5 +51,6 @@ describe("curves", () => {
     expect(paths).toEqual(["M64.0 207.2L344.0 156.8L624.0 72.8", "M64.0 372.0L624.0 372.0"]);
   });
 
-  it("are a picture even of nothing", () => expect(curvesSvg("empty", [], { loss: "loss" })).toMatch(/^<svg[^]*<\/svg>\n$/));
+  it("are a picture even of nothing", () =>
+    expect(curvesSvg("empty", [], { loss: "loss" })).toMatch(/^<svg[^]*<\/svg>\n$/));
 });

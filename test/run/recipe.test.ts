@@ -24,13 +24,21 @@ describe("parseRecipe", () => {
 
   it("reads what it writes", () => {
     for (const algorithm of algorithmNames) {
-      const recipe = parseRecipe({ algorithm, model: { source: "m", sha256: "0".repeat(64) }, tuning: { "matmul 1": "naive" }, args: ["sft"] });
+      const recipe = parseRecipe({
+        algorithm,
+        model: { source: "m", sha256: "0".repeat(64) },
+        tuning: { "matmul 1": "naive" },
+        args: ["sft"],
+      });
       expect(readRecipe(writeRecipe(recipe), "recipe.json")).toEqual(recipe);
     }
   });
 
   it("names the nearest of unknown names", () => {
-    expect(errorOf(() => parseRecipe({ algorithm: "remaks" }))).toMatchObject({ code: "unknown-algorithm", message: expect.stringContaining('did you mean "remax"') });
+    expect(errorOf(() => parseRecipe({ algorithm: "remaks" }))).toMatchObject({
+      code: "unknown-algorithm",
+      message: expect.stringContaining('did you mean "remax"'),
+    });
     expect(errorOf(() => parseRecipe({ algorithm: "dpo", config: { betta: 1 } }))).toMatchObject({
       code: "unknown-config-field",
       message: expect.stringContaining('did you mean "beta"'),
@@ -52,7 +60,10 @@ describe("parseRecipe", () => {
     ["remax", { topP: 0 }, "topP"],
     ["remax", { seed: -1 }, "seed"],
   ])("refuses %s with %o", (algorithm, config, field) => {
-    expect(errorOf(() => parseRecipe({ algorithm, config }))).toMatchObject({ code: "config-field", message: expect.stringContaining(field) });
+    expect(errorOf(() => parseRecipe({ algorithm, config }))).toMatchObject({
+      code: "config-field",
+      message: expect.stringContaining(field),
+    });
   });
 
   it.each([
@@ -85,6 +96,9 @@ describe("checkSameRun", () => {
 
   it("names what else differs", () => {
     const other = { ...base, config: { ...base.config, learningRate: 1 } };
-    expect(errorOf(() => checkSameRun(base, other, "run"))).toMatchObject({ code: "recipe-differs", message: expect.stringContaining("config.learningRate 0.00002, got 1") });
+    expect(errorOf(() => checkSameRun(base, other, "run"))).toMatchObject({
+      code: "recipe-differs",
+      message: expect.stringContaining("config.learningRate 0.00002, got 1"),
+    });
   });
 });

@@ -44,12 +44,15 @@ const setups: Record<string, (maxSteps: number) => Setup> = {
 
 async function filesOf(store: Store): Promise<Record<string, string>> {
   const paths = await store.list();
-  return Object.fromEntries(await Promise.all(paths.map(async (p) => [p, await sha256(await store.read(p) ?? new Uint8Array())])));
+  return Object.fromEntries(
+    await Promise.all(paths.map(async (p) => [p, await sha256(await store.read(p) ?? new Uint8Array())])),
+  );
 }
 
 const textOf = async (store: Store, path: string): Promise<string> => new TextDecoder().decode(await store.read(path));
 
-const open = async (options: Partial<SessionOptions> & Setup): Promise<Session> => await createSession({ backend: await testGpu(), ...options });
+const open = async (options: Partial<SessionOptions> & Setup): Promise<Session> =>
+  await createSession({ backend: await testGpu(), ...options });
 
 async function pull(session: Session, each: (event: SessionEvent) => void = () => {}): Promise<SessionEvent[]> {
   const events: SessionEvent[] = [];
@@ -207,7 +210,10 @@ describe("a session that fails", () => {
 describe("createSession refuses", () => {
   const setup = setups.sft(4);
   const stopped = async (): Promise<Store> => (await runWhole({ ...setup, stopAfter: 2 })).store;
-  const withConfig = (config: Record<string, unknown>): SessionOptions["recipe"] => ({ ...setup.recipe, config: { ...setup.recipe.config, ...config } });
+  const withConfig = (config: Record<string, unknown>): SessionOptions["recipe"] => ({
+    ...setup.recipe,
+    config: { ...setup.recipe.config, ...config },
+  });
 
   it("a place that holds something", async () => {
     const store = memoryStore();
@@ -217,7 +223,8 @@ describe("createSession refuses", () => {
     expect(await store.list()).toEqual(["notes.txt"]);
   });
 
-  it("to resume what is not there", async () => expect(await codeOf(open({ ...setup, resume: true }))).toBe("run-missing"));
+  it("to resume what is not there", async () =>
+    expect(await codeOf(open({ ...setup, resume: true }))).toBe("run-missing"));
 
   it("to resume with another recipe, model or data, but not with more steps", async () => {
     const store = await stopped();
@@ -228,7 +235,9 @@ describe("createSession refuses", () => {
       { data: completionData(tokenizer, tinyCompletions.slice(1).concat(tinyCompletions), 48) },
       { recipe: withConfig({ maxSteps: 1 }) },
     ];
-    for (const change of differing) expect(await codeOf(open({ ...setup, ...change, store, resume: true }))).toBe("recipe-differs");
+    for (const change of differing) {
+      expect(await codeOf(open({ ...setup, ...change, store, resume: true }))).toBe("recipe-differs");
+    }
     const { events } = await runWhole({ ...setup, recipe: withConfig({ maxSteps: 6 }), store, resume: true });
     expect(events.at(-1)).toEqual({ type: "done", step: 6 });
   });
@@ -243,11 +252,15 @@ describe("createSession refuses", () => {
 
   it("what the algorithm cannot train on", async () => {
     expect(await codeOf(open({ ...setups.remax(2), reward: undefined }))).toBe("reward-missing");
-    expect(await codeOf(open({ ...setups.remax(2), folder: { ...folder, tokenizerFiles: new Map() } }))).toBe("tokenizer-missing");
+    expect(await codeOf(open({ ...setups.remax(2), folder: { ...folder, tokenizerFiles: new Map() } }))).toBe(
+      "tokenizer-missing",
+    );
     expect(await codeOf(open({ ...setups.reward(2), folder }))).toBe("model-head");
     expect(await codeOf(open({ ...setup, recipe: withConfig({ perDeviceTrainBatchSize: 64 }) }))).toBe("data-too-few");
     const long = { prompt: "How is the river? ".repeat(12) };
-    expect(await codeOf(open({ ...setups.remax(2), data: promptData([...tinyPrompts, long]) }))).toBe("prompt-too-long");
+    expect(await codeOf(open({ ...setups.remax(2), data: promptData([...tinyPrompts, long]) }))).toBe(
+      "prompt-too-long",
+    );
     const longRow = completionData(tokenizer, [...tinyCompletions, { ...long, completion: "calm" }], 48);
     expect(await codeOf(open({ ...setup, data: longRow }))).toBe("prompt-too-long");
   });

@@ -43,8 +43,14 @@ export function tinyFolder(config: Partial<ModelConfig> = {}, seed = 1): ModelFo
   };
 }
 
-export const tinyPrompts = ["How is the river?", "How is the garden?", "Tell me more.", "Is it calm?"].map((prompt) => ({ prompt }));
+export const tinyPrompts = ["How is the river?", "How is the garden?", "Tell me more.", "Is it calm?"].map((
+  prompt,
+) => ({ prompt }));
 
 export const tinyCompletions = tinyPrompts.map(({ prompt }, i) => ({ prompt, completion: texts[i] }));
 
-export const tinyPreferences = tinyPrompts.map(({ prompt }, i) => ({ prompt, chosen: texts[i], rejected: texts[(i + 1) % 4] }));
+export const tinyPreferences = tinyPrompts.map(({ prompt }, i) => ({
+  prompt,
+  chosen: texts[i],
+  rejected: texts[(i + 1) % 4],
+}));

@@ -14,6 +14,7 @@ import { mul } from "../../src/ops/binary.ts";
 import { sumAll } from "../../src/ops/reduce.ts";
 import type { Inputs } from "../../src/plan/backend.ts";
 import { interpreter } from "../../src/plan/interpret.ts";
+import { runnable } from "../../src/gpu/tune.ts";
 import { lower } from "../../src/plan/lower.ts";
 import { testGpu } from "./backends.ts";
 
@@ -156,13 +157,14 @@ function evaluate(loss: Sym, syms: readonly Sym[], data: readonly (Float64Array 
 
 /** Runs every candidate kernel of every choice in the trace: the bits must not depend on the choice. */
 async function checkCandidates(trace: Trace, values: Inputs): Promise<void> {
+  const gpu = await testGpu();
   const classes = new Map<string, readonly Kernel[]>();
-  lower(trace, (choice) => {
+  lower(trace, (all) => {
+    const choice = runnable(gpu.gpu, all);
     classes.set(choice.shapeClass, choice.among);
     return choice.among[0];
   });
   const most = Math.max(0, ...[...classes.values()].map((among) => among.length));
-  const gpu = await testGpu();
   const saved = { ...gpu.tuning };
   let first: Readonly<Record<string, TensorData>> | undefined;
   for (let i = 0; i < most; i++) {
