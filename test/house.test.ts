@@ -7,7 +7,9 @@ const maxLines = 120;
 function faults(path: string, source: string): string[] {
   const lines = source.trimEnd().split("\n");
   // The first line may set the precision or the pack of elements; lines that name needed files may follow.
-  const header = lines.filter((line) => !/^alias real = f(16|32);|^alias pack = f32;|^enable (f16|subgroups);|^\/\/ needs: /.test(line));
+  const header = lines.filter((line) =>
+    !/^alias real = f(16|32);|^alias pack = f32;|^enable (f16|subgroups);|^\/\/ needs: /.test(line)
+  );
   const code = source.replace(/\/\/[^\n]*/g, "");
   const entryPoints = code.match(/@compute\b/g)?.length ?? 0;
   const wantedEntryPoints = isCommon(path) ? 0 : 1;

@@ -44,8 +44,7 @@ function below(layer: string): Set<string> {
   return new Set([layer, ...layers[layer].flatMap((name) => [...below(name)])]);
 }
 
-const withoutOps = (sources: Sources): Sources =>
-  new Map([...sources].filter(([path]) => layerOf(path) !== "ops"));
+const withoutOps = (sources: Sources): Sources => new Map([...sources].filter(([path]) => layerOf(path) !== "ops"));
 
 function upwardImports(sources: Sources): string[] {
   return [...sources].flatMap(([path, source]) => {

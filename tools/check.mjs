@@ -10,7 +10,8 @@ prepare();
 const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
 // The benches' peers are packages of their own, there once `npm run bench` has run.
 const projects = [".", ...(existsSync("bench/node_modules") ? ["bench"] : [])];
-const tsc = (project) => spawnSync(process.execPath, [join(typescript, "bin", "tsc"), "-p", project], { stdio: "inherit" }).status;
+const tsc = (project) =>
+  spawnSync(process.execPath, [join(typescript, "bin", "tsc"), "-p", project], { stdio: "inherit" }).status;
 const types = projects.map(tsc).every((status) => status === 0);
 const lint = await runDeno(["lint", "--quiet"]);
 const format = await runDeno(["fmt", "--check"]);

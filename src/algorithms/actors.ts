@@ -74,7 +74,10 @@ export const optimizerOf = (config: TrainingConfig): Optimizer =>
 /** The knobs of optimizer step `t` (from 0). */
 export function knobsAt(config: TrainingConfig, t: number): { learningRate: number; maxGradNorm: number } {
   const { lrSchedulerType: name, warmupSteps, maxSteps: totalSteps } = config;
-  return { learningRate: config.learningRate * schedule(name, { warmupSteps, totalSteps })(t), maxGradNorm: config.maxGradNorm };
+  return {
+    learningRate: config.learningRate * schedule(name, { warmupSteps, totalSteps })(t),
+    maxGradNorm: config.maxGradNorm,
+  };
 }
 
 /** Rows per optimizer step. */
@@ -86,7 +89,11 @@ export function microBatches<T>(rows: readonly T[], { perDeviceTrainBatchSize: s
 }
 
 /** The metrics that every training step has. */
-export const stepMetrics = ({ loss, gradNorm }: StepResult, config: TrainingConfig, t: number): Record<string, number> => ({
+export const stepMetrics = (
+  { loss, gradNorm }: StepResult,
+  config: TrainingConfig,
+  t: number,
+): Record<string, number> => ({
   loss,
   grad_norm: gradNorm,
   learning_rate: knobsAt(config, t).learningRate,

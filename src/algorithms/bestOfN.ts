@@ -21,7 +21,15 @@ export interface BestOfNConfig {
   readonly perDeviceBatchSize: number;
 }
 
-export const BEST_OF_N_DEFAULTS: BestOfNConfig = { seed: 42, n: 8, maxCompletionLength: 256, temperature: 1, topP: 1, topK: 0, perDeviceBatchSize: 8 };
+export const BEST_OF_N_DEFAULTS: BestOfNConfig = {
+  seed: 42,
+  n: 8,
+  maxCompletionLength: 256,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  perDeviceBatchSize: 8,
+};
 
 export interface BestOfNActors {
   readonly backend: Backend;
@@ -43,7 +51,11 @@ export interface Selection {
   readonly logps: readonly (readonly number[])[];
 }
 
-export async function* bestOfN(actors: BestOfNActors, prompts: readonly string[], config: BestOfNConfig): AsyncGenerator<Selection> {
+export async function* bestOfN(
+  actors: BestOfNActors,
+  prompts: readonly string[],
+  config: BestOfNConfig,
+): AsyncGenerator<Selection> {
   const { backend, policy, tokenizer, reward, signal } = actors;
   const { n, seed, temperature, topP, topK, maxCompletionLength: maxNewTokens, perDeviceBatchSize } = config;
   const generator = createGenerator(backend, policy);
@@ -65,7 +77,14 @@ export async function* bestOfN(actors: BestOfNActors, prompts: readonly string[]
         const mine = <T>(all: readonly T[]): T[] => all.slice(i * n, (i + 1) * n);
         const r = mine(rewards);
         const rows = mine(completions);
-        yield { prompt, completions: mine(texts), rewards: r, best: r.indexOf(Math.max(...r)), tokens: rows.map((c) => c.tokens), logps: rows.map((c) => c.logps) };
+        yield {
+          prompt,
+          completions: mine(texts),
+          rewards: r,
+          best: r.indexOf(Math.max(...r)),
+          tokens: rows.map((c) => c.tokens),
+          logps: rows.map((c) => c.logps),
+        };
       }
     }
   } finally {

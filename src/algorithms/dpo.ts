@@ -18,7 +18,18 @@ import { compileStep, type Step } from "../optim/step.ts";
 import type { Backend } from "../plan/backend.ts";
 import { dpoLoss } from "../rl/losses.ts";
 import { maskedSum, sequenceSum } from "../rl/masked.ts";
-import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+import {
+  type Actors,
+  batchSizeOf,
+  knobsAt,
+  meanOf,
+  microBatches,
+  optimizerOf,
+  type StepEvent,
+  stepMetrics,
+  TRAINING_DEFAULTS,
+  type TrainingConfig,
+} from "./actors.ts";
 import { createSequenceScorer } from "./rollout.ts";
 
 export interface DpoConfig extends TrainingConfig {
@@ -31,7 +42,10 @@ export const DPO_DEFAULTS: DpoConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-
 /** The optimizer step: inputs tokens, targets, mask [2B, T], lengths and refLogps [2B], knobs beta, normalizer, tokenCount. */
 export const dpoStep = (backend: Backend, policy: Model, config: DpoConfig): Step =>
   compileStep(backend, "dpo", policy, optimizerOf(config), (net, b) => {
-    const { logp, entropy, correct } = net.tokenStats(b.tokens, b.targets, { lengths: b.lengths, checkpointing: config.gradientCheckpointing }); // [2B, T]
+    const { logp, entropy, correct } = net.tokenStats(b.tokens, b.targets, {
+      lengths: b.lengths,
+      checkpointing: config.gradientCheckpointing,
+    }); // [2B, T]
     const policyLogps = halves(sequenceSum(logp, b.mask)); // Σ_t log π(y_t): [B] each
     const { loss, chosenRewards, rejectedRewards } = dpoLoss(policyLogps, halves(b.refLogps), b.beta, b.normalizer);
     const mean = (x: Sym): Sym => div(sumAll(x), b.normalizer);
@@ -50,26 +64,46 @@ export const dpoStep = (backend: Backend, policy: Model, config: DpoConfig): Ste
     };
   });
 
-export async function* dpo(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: DpoConfig): AsyncGenerator<StepEvent> {
+export async function* dpo(
+  actors: Actors,
+  rows: readonly PreferenceTokenRow[],
+  batching: BatchOptions,
+  config: DpoConfig,
+): AsyncGenerator<StepEvent> {
   const { backend, policy, signal } = actors;
   const step = dpoStep(backend, policy, config);
 
   const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed });
   const used = new Set(Array.from({ length: config.maxSteps }, (_, t) => batchAt(t)).flat());
-  const refLogps = await referenceLogps(actors, rows, [...used].sort((a, b) => a - b), batching, config.perDeviceTrainBatchSize);
+  const refLogps = await referenceLogps(
+    actors,
+    rows,
+    [...used].sort((a, b) => a - b),
+    batching,
+    config.perDeviceTrainBatchSize,
+  );
 
   for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
     signal?.throwIfAborted();
     const indices = batchAt(t);
-    const batches = microBatches(indices, config).map((micro) => withReference(collatePreferences(micro.map((i) => rows[i]), batching), micro, refLogps));
+    const batches = microBatches(indices, config).map((micro) =>
+      withReference(collatePreferences(micro.map((i) => rows[i]), batching), micro, refLogps)
+    );
     const tokenCount = batches.reduce((n, b) => n + b.mask.data.reduce((a, m) => a + m, 0), 0);
-    const result = await step(batches, { ...knobsAt(config, t), beta: config.beta, normalizer: indices.length, tokenCount });
+    const result = await step(batches, {
+      ...knobsAt(config, t),
+      beta: config.beta,
+      normalizer: indices.length,
+      tokenCount,
+    });
     const { chosenRewards, rejectedRewards } = result.vectors;
     const margins = chosenRewards.map((r, i) => r - rejectedRewards[i]);
     const metrics = {
       ...stepMetrics(result, config, t),
       num_tokens: tokenCount,
-      ...Object.fromEntries(Object.entries(result.scalars).filter(([name]) => name !== "chosenRewards" && name !== "rejectedRewards")),
+      ...Object.fromEntries(
+        Object.entries(result.scalars).filter(([name]) => name !== "chosenRewards" && name !== "rejectedRewards"),
+      ),
       "rewards/margins": meanOf(margins),
       "rewards/accuracies": meanOf(margins.map((m) => m > 0 ? 1 : 0)),
     };

@@ -18,7 +18,7 @@ import { compileStep, type Step } from "../optim/step.ts";
 import type { Backend } from "../plan/backend.ts";
 import { policyGradientLoss } from "../rl/losses.ts";
 import { maskedSum } from "../rl/masked.ts";
-import { type ReturnOptions, remaxReturns } from "../rl/remax.ts";
+import { remaxReturns, type ReturnOptions } from "../rl/remax.ts";
 import { callReward, type Reward } from "../rl/reward.ts";
 import {
   type Actors,
@@ -65,12 +65,29 @@ export interface ReMaxActors extends Actors {
 
 /** The optimizer step: inputs tokens, targets, mask, returns [B, T], lengths [B], knobs normalizer, tokenCount. */
 export const remaxStep = (backend: Backend, policy: Model, config: ReMaxConfig): Step =>
-  compileStep(backend, "remax", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, returns, normalizer, tokenCount }) => {
-    const { logp, entropy } = net.tokenStats(tokens, targets, { lengths, checkpointing: config.gradientCheckpointing }); // log π(y_t): [B, T]
-    return { loss: policyGradientLoss(logp, returns, mask, normalizer), metrics: { entropy: maskedSum(entropy, mask, tokenCount) } };
-  });
+  compileStep(
+    backend,
+    "remax",
+    policy,
+    optimizerOf(config),
+    (net, { tokens, targets, mask, lengths, returns, normalizer, tokenCount }) => {
+      const { logp, entropy } = net.tokenStats(tokens, targets, {
+        lengths,
+        checkpointing: config.gradientCheckpointing,
+      }); // log π(y_t): [B, T]
+      return {
+        loss: policyGradientLoss(logp, returns, mask, normalizer),
+        metrics: { entropy: maskedSum(entropy, mask, tokenCount) },
+      };
+    },
+  );
 
-export async function* remax(actors: ReMaxActors, prompts: readonly string[], batching: BatchOptions, config: ReMaxConfig): AsyncGenerator<StepEvent> {
+export async function* remax(
+  actors: ReMaxActors,
+  prompts: readonly string[],
+  batching: BatchOptions,
+  config: ReMaxConfig,
+): AsyncGenerator<StepEvent> {
   const { backend, policy, reference, tokenizer, reward, signal } = actors;
   const step = remaxStep(backend, policy, config);
   const generator = createGenerator(backend, policy);
@@ -79,62 +96,71 @@ export async function* remax(actors: ReMaxActors, prompts: readonly string[], ba
 
   const batchAt = stepBatches({ count: prompts.length, batchSize: batchSizeOf(config), seed });
   try {
-  for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
-    signal?.throwIfAborted();
-    const x = batchAt(t).map((i) => prompts[i]);
-    const B = x.length;
-    const promptIds = x.map((text) => encodePrompt(tokenizer, text));
+    for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
+      signal?.throwIfAborted();
+      const x = batchAt(t).map((i) => prompts[i]);
+      const B = x.length;
+      const promptIds = x.map((text) => encodePrompt(tokenizer, text));
 
-    // y ~ π and ȳ = argmax π are the two halves of one batch.
-    const completions = await generator.generate([...promptIds, ...promptIds], {
-      maxNewTokens,
-      seed,
-      sampling: [...x.map(() => ({ temperature, topP, topK })), ...x.map(() => GREEDY)],
-      rowIds: [...x.map((_, b) => t * B + b), ...x.map(() => 0)],
-      ...(signal && { signal }),
-    });
-    const texts = completions.map((c) => decodeCompletion(tokenizer, c.tokens));
-    const rewards = await callReward(reward, [...x, ...x], texts); // r(x, y), then r(x, ȳ)
-    const [sampled, greedy] = [rewards.slice(0, B), rewards.slice(B)];
+      // y ~ π and ȳ = argmax π are the two halves of one batch.
+      const completions = await generator.generate([...promptIds, ...promptIds], {
+        maxNewTokens,
+        seed,
+        sampling: [...x.map(() => ({ temperature, topP, topK })), ...x.map(() => GREEDY)],
+        rowIds: [...x.map((_, b) => t * B + b), ...x.map(() => 0)],
+        ...(signal && { signal }),
+      });
+      const texts = completions.map((c) => decodeCompletion(tokenizer, c.tokens));
+      const rewards = await callReward(reward, [...x, ...x], texts); // r(x, y), then r(x, ȳ)
+      const [sampled, greedy] = [rewards.slice(0, B), rewards.slice(B)];
 
-    const micro = microBatches(x.map((_, b) => b), config);
-    const batches = [];
-    let [kl, tokenCount, returnSum] = [0, 0, 0];
-    for (const rows of micro) {
-      const batch = collate(rows.map((b) => ({ promptIds: promptIds[b], completionIds: completions[b].tokens })), batching);
-      const [width, mask] = [batch.mask.shape[1], batch.mask.data];
-      const logps = aligned(rows.map((b) => completions[b]), rows.map((b) => promptIds[b].length), width); // log π_old(y_t)
-      const refLogps = await referenceLogps(batch);
-      const returns = remaxReturns({ logps, refLogps, mask, rewards: rows.map((b) => sampled[b]), baselineRewards: rows.map((b) => greedy[b]) }, config);
-      kl += rowSums(logps.map((l, i) => l - refLogps[i]), mask, rows.length).reduce((a, b) => a + b, 0);
-      tokenCount += mask.reduce((a, m) => a + m, 0);
-      returnSum += returns.reduce((a, g) => a + g, 0);
-      batches.push({ ...batch, returns: { shape: batch.mask.shape, data: returns } });
+      const micro = microBatches(x.map((_, b) => b), config);
+      const batches = [];
+      let [kl, tokenCount, returnSum] = [0, 0, 0];
+      for (const rows of micro) {
+        const batch = collate(
+          rows.map((b) => ({ promptIds: promptIds[b], completionIds: completions[b].tokens })),
+          batching,
+        );
+        const [width, mask] = [batch.mask.shape[1], batch.mask.data];
+        const logps = aligned(rows.map((b) => completions[b]), rows.map((b) => promptIds[b].length), width); // log π_old(y_t)
+        const refLogps = await referenceLogps(batch);
+        const returns = remaxReturns({
+          logps,
+          refLogps,
+          mask,
+          rewards: rows.map((b) => sampled[b]),
+          baselineRewards: rows.map((b) => greedy[b]),
+        }, config);
+        kl += rowSums(logps.map((l, i) => l - refLogps[i]), mask, rows.length).reduce((a, b) => a + b, 0);
+        tokenCount += mask.reduce((a, m) => a + m, 0);
+        returnSum += returns.reduce((a, g) => a + g, 0);
+        batches.push({ ...batch, returns: { shape: batch.mask.shape, data: returns } });
+      }
+      const normalizer = config.klHandling === "none" ? B : tokenCount;
+      const result = await step(batches, { ...knobsAt(config, t), normalizer, tokenCount });
+
+      const lengths = completions.slice(0, B).map((c) => c.tokens.length);
+      yield {
+        step: t + 1,
+        skipped: result.skipped,
+        metrics: {
+          ...stepMetrics(result, config, t),
+          num_tokens: tokenCount,
+          reward: meanOf(sampled),
+          reward_std: stdOf(sampled),
+          "reward/greedy": meanOf(greedy),
+          "reward/return": returnSum / tokenCount,
+          "objective/kl": kl / B,
+          entropy: result.scalars.entropy,
+          "completions/mean_length": meanOf(lengths),
+          "completions/min_length": Math.min(...lengths),
+          "completions/max_length": Math.max(...lengths),
+          "completions/clipped_ratio": meanOf(completions.slice(0, B).map((c) => c.finished ? 0 : 1)),
+        },
+        samples: x.map((prompt, b) => ({ prompt, completion: texts[b], reward: sampled[b] })),
+      };
     }
-    const normalizer = config.klHandling === "none" ? B : tokenCount;
-    const result = await step(batches, { ...knobsAt(config, t), normalizer, tokenCount });
-
-    const lengths = completions.slice(0, B).map((c) => c.tokens.length);
-    yield {
-      step: t + 1,
-      skipped: result.skipped,
-      metrics: {
-        ...stepMetrics(result, config, t),
-        num_tokens: tokenCount,
-        reward: meanOf(sampled),
-        reward_std: stdOf(sampled),
-        "reward/greedy": meanOf(greedy),
-        "reward/return": returnSum / tokenCount,
-        "objective/kl": kl / B,
-        entropy: result.scalars.entropy,
-        "completions/mean_length": meanOf(lengths),
-        "completions/min_length": Math.min(...lengths),
-        "completions/max_length": Math.max(...lengths),
-        "completions/clipped_ratio": meanOf(completions.slice(0, B).map((c) => c.finished ? 0 : 1)),
-      },
-      samples: x.map((prompt, b) => ({ prompt, completion: texts[b], reward: sampled[b] })),
-    };
-  }
   } finally {
     generator.close();
   }
@@ -143,6 +169,8 @@ export async function* remax(actors: ReMaxActors, prompts: readonly string[], ba
 /** Log-probabilities of generated tokens at the positions where a batch predicts them, [B, T] and 0 elsewhere. */
 function aligned(completions: readonly Completion[], promptLengths: readonly number[], width: number): Float32Array {
   const out = new Float32Array(completions.length * width);
-  completions.forEach(({ logps }, b) => out.set(logps.slice(0, width - promptLengths[b] + 1), b * width + promptLengths[b] - 1));
+  completions.forEach(({ logps }, b) =>
+    out.set(logps.slice(0, width - promptLengths[b] + 1), b * width + promptLengths[b] - 1)
+  );
   return out;
 }

@@ -16,31 +16,71 @@ import type { Model } from "../models/model.ts";
 import type { Backend } from "../plan/backend.ts";
 import { program } from "../plan/program.ts";
 import { rewardLoss } from "../rl/losses.ts";
-import { type Actors, batchSizeOf, knobsAt, meanOf, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+import {
+  type Actors,
+  batchSizeOf,
+  knobsAt,
+  meanOf,
+  microBatches,
+  optimizerOf,
+  type StepEvent,
+  stepMetrics,
+  TRAINING_DEFAULTS,
+  type TrainingConfig,
+} from "./actors.ts";
 
 export interface RewardConfig extends TrainingConfig {
   /** Weight of (r_w + r_l)², which keeps rewards around 0; undefined is off, 0.01 is usual. */
   readonly centerRewardsCoefficient: number | undefined;
 }
 
-export const REWARD_DEFAULTS: RewardConfig = { ...TRAINING_DEFAULTS, learningRate: 1e-4, centerRewardsCoefficient: undefined };
+export const REWARD_DEFAULTS: RewardConfig = {
+  ...TRAINING_DEFAULTS,
+  learningRate: 1e-4,
+  centerRewardsCoefficient: undefined,
+};
 
 /** The optimizer step: inputs tokens [2B, T], last and lengths [2B], knobs normalizer and, when centred, center. */
 export function rewardStep(backend: Backend, policy: Model, config: RewardConfig): Step {
   const centred = config.centerRewardsCoefficient !== undefined;
-  return compileStep(backend, "reward model", policy, optimizerOf(config), (net, { tokens, last, lengths, normalizer, center }) => {
-    const scores = net.scores(tokens, last, { lengths, checkpointing: config.gradientCheckpointing }); // [2B]
-    const B = scores.shape[0] / 2;
-    const [chosen, rejected] = [slice(scores, 0, 0, B), slice(scores, 0, B, 2 * B)]; // [B]
-    const { loss, accuracy, margin } = rewardLoss(chosen, rejected, normalizer, centred ? { centerCoefficient: center } : {});
-    return { loss, metrics: { accuracy: div(sumAll(accuracy), normalizer), margin: div(sumAll(margin), normalizer), rewards: scores } };
-  });
+  return compileStep(
+    backend,
+    "reward model",
+    policy,
+    optimizerOf(config),
+    (net, { tokens, last, lengths, normalizer, center }) => {
+      const scores = net.scores(tokens, last, { lengths, checkpointing: config.gradientCheckpointing }); // [2B]
+      const B = scores.shape[0] / 2;
+      const [chosen, rejected] = [slice(scores, 0, 0, B), slice(scores, 0, B, 2 * B)]; // [B]
+      const { loss, accuracy, margin } = rewardLoss(
+        chosen,
+        rejected,
+        normalizer,
+        centred ? { centerCoefficient: center } : {},
+      );
+      return {
+        loss,
+        metrics: {
+          accuracy: div(sumAll(accuracy), normalizer),
+          margin: div(sumAll(margin), normalizer),
+          rewards: scores,
+        },
+      };
+    },
+  );
 }
 
 /** `policy` is a model with a score head. */
-export async function* rewardModel(actors: Actors, rows: readonly PreferenceTokenRow[], batching: BatchOptions, config: RewardConfig): AsyncGenerator<StepEvent> {
+export async function* rewardModel(
+  actors: Actors,
+  rows: readonly PreferenceTokenRow[],
+  batching: BatchOptions,
+  config: RewardConfig,
+): AsyncGenerator<StepEvent> {
   const { backend, policy, signal } = actors;
-  if (policy.config.head !== "score") throw new AttuneError("reward-head", "a reward model has a score head, got a language model; create it with one");
+  if (policy.config.head !== "score") {
+    throw new AttuneError("reward-head", "a reward model has a score head, got a language model; create it with one");
+  }
   const centred = config.centerRewardsCoefficient !== undefined;
   const step = rewardStep(backend, policy, config);
 
@@ -69,7 +109,10 @@ function wholeTexts(rows: readonly PreferenceTokenRow[]): number[][] {
 }
 
 /** Rewards of whole texts (prompt, completion and end token) under a trained reward model. */
-export function createRewardScorer(backend: Backend, model: Model): (texts: readonly (readonly number[])[], batching: BatchOptions) => Promise<number[]> {
+export function createRewardScorer(
+  backend: Backend,
+  model: Model,
+): (texts: readonly (readonly number[])[], batching: BatchOptions) => Promise<number[]> {
   const score = program(backend, `${model.parameters.label}: scores`, ({ tokens, last, lengths }) => ({
     outputs: { scores: model.net(scopeOf(model.parameters)).scores(tokens, last, { lengths }) },
     effects: [],

@@ -15,7 +15,8 @@ export function createScorer(backend: Backend, model: Model): Scorer {
     outputs: { logp: model.net(scopeOf(model.parameters)).tokenStats(tokens, targets, { lengths }).logp },
     effects: [],
   }));
-  return async ({ tokens, targets, lengths }) => Float32Array.from((await score.run({ tokens, targets, lengths })).logp);
+  return async ({ tokens, targets, lengths }) =>
+    Float32Array.from((await score.run({ tokens, targets, lengths })).logp);
 }
 
 /**
@@ -23,11 +24,16 @@ export function createScorer(backend: Backend, model: Model): Scorer {
  * that a policy that has not moved has log-ratios of exactly 0.
  */
 export function createSequenceScorer(backend: Backend, model: Model): Scorer {
-  const score = program(backend, `${model.parameters.label}: sequence log-probabilities`, ({ tokens, targets, mask, lengths }) => {
-    const { logp } = model.net(scopeOf(model.parameters)).tokenStats(tokens, targets, { lengths });
-    return { outputs: { sums: sequenceSum(logp, mask) }, effects: [] };
-  });
-  return async ({ tokens, targets, mask, lengths }) => Float32Array.from((await score.run({ tokens, targets, mask, lengths })).sums);
+  const score = program(
+    backend,
+    `${model.parameters.label}: sequence log-probabilities`,
+    ({ tokens, targets, mask, lengths }) => {
+      const { logp } = model.net(scopeOf(model.parameters)).tokenStats(tokens, targets, { lengths });
+      return { outputs: { sums: sequenceSum(logp, mask) }, effects: [] };
+    },
+  );
+  return async ({ tokens, targets, mask, lengths }) =>
+    Float32Array.from((await score.run({ tokens, targets, mask, lengths })).sums);
 }
 
 /** Σ_t x_t · mask_t of each row, in float64. */

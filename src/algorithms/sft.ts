@@ -12,7 +12,17 @@ import type { Backend } from "../plan/backend.ts";
 import { dftLoss, sftLoss } from "../rl/losses.ts";
 import { maskedSum } from "../rl/masked.ts";
 import { compileStep, type Step } from "../optim/step.ts";
-import { type Actors, batchSizeOf, knobsAt, microBatches, optimizerOf, type StepEvent, stepMetrics, TRAINING_DEFAULTS, type TrainingConfig } from "./actors.ts";
+import {
+  type Actors,
+  batchSizeOf,
+  knobsAt,
+  microBatches,
+  optimizerOf,
+  type StepEvent,
+  stepMetrics,
+  TRAINING_DEFAULTS,
+  type TrainingConfig,
+} from "./actors.ts";
 
 export interface SftConfig extends TrainingConfig {
   /** nll: cross-entropy. dft: each token weighted by its own probability (dynamic fine-tuning, arXiv:2508.05629). */
@@ -21,27 +31,57 @@ export interface SftConfig extends TrainingConfig {
   readonly groupByLength: boolean;
 }
 
-export const SFT_DEFAULTS: SftConfig = { ...TRAINING_DEFAULTS, learningRate: 2e-5, lossType: "nll", groupByLength: false };
+export const SFT_DEFAULTS: SftConfig = {
+  ...TRAINING_DEFAULTS,
+  learningRate: 2e-5,
+  lossType: "nll",
+  groupByLength: false,
+};
 
 /** The optimizer step: inputs tokens, targets, mask [B, T], lengths [B], knob normalizer. */
 export const sftStep = (backend: Backend, policy: Model, config: SftConfig): Step =>
   compileStep(backend, "sft", policy, optimizerOf(config), (net, { tokens, targets, mask, lengths, normalizer }) => {
-    const { logp, entropy, correct } = net.tokenStats(tokens, targets, { lengths, checkpointing: config.gradientCheckpointing }); // [B, T]
+    const { logp, entropy, correct } = net.tokenStats(tokens, targets, {
+      lengths,
+      checkpointing: config.gradientCheckpointing,
+    }); // [B, T]
     const loss = config.lossType === "dft" ? dftLoss(logp, mask, normalizer) : sftLoss(logp, mask, normalizer);
-    return { loss, metrics: { entropy: maskedSum(entropy, mask, normalizer), mean_token_accuracy: maskedSum(correct, mask, normalizer) } };
+    return {
+      loss,
+      metrics: {
+        entropy: maskedSum(entropy, mask, normalizer),
+        mean_token_accuracy: maskedSum(correct, mask, normalizer),
+      },
+    };
   });
 
-export async function* sft(actors: Actors, rows: readonly TokenRow[], batching: BatchOptions, config: SftConfig): AsyncGenerator<StepEvent> {
+export async function* sft(
+  actors: Actors,
+  rows: readonly TokenRow[],
+  batching: BatchOptions,
+  config: SftConfig,
+): AsyncGenerator<StepEvent> {
   const { backend, policy, signal } = actors;
   const step = sftStep(backend, policy, config);
 
   const lengths = rows.map((r) => r.promptIds.length + r.completionIds.length);
-  const batchAt = stepBatches({ count: rows.length, batchSize: batchSizeOf(config), seed: config.seed, ...(config.groupByLength && { lengths }) });
+  const batchAt = stepBatches({
+    count: rows.length,
+    batchSize: batchSizeOf(config),
+    seed: config.seed,
+    ...(config.groupByLength && { lengths }),
+  });
   for (let t = await actors.restore(step.variables); t < config.maxSteps; t++) {
     signal?.throwIfAborted();
-    const batches = microBatches(batchAt(t).map((i) => rows[i]), config).map((rows) => ({ ...collate(rows, batching) }));
+    const batches = microBatches(batchAt(t).map((i) => rows[i]), config).map((rows) => ({
+      ...collate(rows, batching),
+    }));
     const normalizer = batches.reduce((n, b) => n + b.mask.data.reduce((a, m) => a + m, 0), 0);
     const result = await step(batches, { ...knobsAt(config, t), normalizer });
-    yield { step: t + 1, skipped: result.skipped, metrics: { ...stepMetrics(result, config, t), num_tokens: normalizer, ...result.scalars } };
+    yield {
+      step: t + 1,
+      skipped: result.skipped,
+      metrics: { ...stepMetrics(result, config, t), num_tokens: normalizer, ...result.scalars },
+    };
   }
 }

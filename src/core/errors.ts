@@ -35,7 +35,10 @@ export function unknownName(what: string, name: string, known: Iterable<string>)
   const names = [...known];
   const hint = nearest(name, names);
   const mean = hint === undefined ? "" : ` did you mean "${hint}"?`;
-  return new AttuneError(`unknown-${what.replaceAll(" ", "-")}`, `unknown ${what} "${name}";${mean} known: ${names.join(", ")}`);
+  return new AttuneError(
+    `unknown-${what.replaceAll(" ", "-")}`,
+    `unknown ${what} "${name}";${mean} known: ${names.join(", ")}`,
+  );
 }
 
 function editDistance(a: string, b: string): number {

@@ -53,7 +53,11 @@ export interface GeneratorOptions {
 /** Prompt lengths are padded up to a multiple of this, so that few prefill plans serve all. */
 const PROMPT_BUCKET = 16;
 
-export function createGenerator(backend: Backend, model: Model, { stepsPerSubmit = 8 }: GeneratorOptions = {}): Generator {
+export function createGenerator(
+  backend: Backend,
+  model: Model,
+  { stepsPerSubmit = 8 }: GeneratorOptions = {},
+): Generator {
   const lanes = new Map<string, Lane>();
 
   return {
@@ -68,8 +72,12 @@ export function createGenerator(backend: Backend, model: Model, { stepsPerSubmit
       const lane = lanes.get(key) ?? createLane(backend, model, { B, P, N: maxNewTokens, eos });
       lanes.set(key, lane);
 
-      const rows = Array.isArray(options.sampling) ? options.sampling as readonly Partial<Sampling>[] : prompts.map(() => options.sampling as Partial<Sampling> | undefined);
-      if (rows.length !== B) throw new AttuneError("sampling-rows", `${B} prompts need ${B} sampling settings, got ${rows.length}`);
+      const rows = Array.isArray(options.sampling)
+        ? options.sampling as readonly Partial<Sampling>[]
+        : prompts.map(() => options.sampling as Partial<Sampling> | undefined);
+      if (rows.length !== B) {
+        throw new AttuneError("sampling-rows", `${B} prompts need ${B} sampling settings, got ${rows.length}`);
+      }
       const knobs = samplingInputs(rows.map((r) => checkSampling(r)), seed, options.rowIds ?? prompts.map((_, i) => i));
 
       lane.reset(prompts);
@@ -81,7 +89,11 @@ export function createGenerator(backend: Backend, model: Model, { stepsPerSubmit
       return prompts.map((_, b): Completion => {
         const [start, end] = [b * maxNewTokens, b * maxNewTokens + result.count[b]];
         const tokens = Array.from(result.tokens.subarray(start, end));
-        return { tokens, logps: Array.from(result.logps.subarray(start, end)), finished: eos.includes(tokens[tokens.length - 1]) };
+        return {
+          tokens,
+          logps: Array.from(result.logps.subarray(start, end)),
+          finished: eos.includes(tokens[tokens.length - 1]),
+        };
       });
     },
     close() {
@@ -100,7 +112,11 @@ interface Lane {
   reset(prompts: readonly (readonly number[])[]): void;
 }
 
-function createLane(backend: Backend, model: Model, { B, P, N, eos }: { B: number; P: number; N: number; eos: readonly number[] }): Lane {
+function createLane(
+  backend: Backend,
+  model: Model,
+  { B, P, N, eos }: { B: number; P: number; N: number; eos: readonly number[] },
+): Lane {
   const { layers: L, kvHeads, headDim, vocabSize, maxPositions } = model.config;
   const S = Math.min(P + N, maxPositions);
   const label = `generate ${B}x${P}+${N}`;
@@ -113,15 +129,36 @@ function createLane(backend: Backend, model: Model, { B, P, N, eos }: { B: numbe
   const logps = variable(`${label} logps`, [B, N]);
   const seen = seenSet(`${label} seen`, B, vocabSize);
   // A vocabulary has no token of this id: an empty list would be a binding without elements.
-  const ends: Tensor = { shape: [Math.max(1, eos.length)], data: Uint32Array.from(eos.length > 0 ? eos : [0xffffffff]) };
+  const ends: Tensor = {
+    shape: [Math.max(1, eos.length)],
+    data: Uint32Array.from(eos.length > 0 ? eos : [0xffffffff]),
+  };
 
   /** Samples one token a row from its hidden state and appends it. */
   const draw = (logits: Sym, knobs: InputSyms, effects: Effect[]) => {
     const { temperature, topK, topP, minP, repetitionPenalty, seed, row } = knobs;
-    const settings = { temperature, topK, topP, minP, repetitionPenalty, seed, row, seen: read(seen), position: read(state.position) };
+    const settings = {
+      temperature,
+      topK,
+      topP,
+      minP,
+      repetitionPenalty,
+      seed,
+      row,
+      seen: read(seen),
+      position: read(state.position),
+    };
     const { token, logp } = sample(logits, settings);
-    effects.push(markSeen(seen, token, read(state.finished)), advance(state, tokens, logps, token, logp, constant(ends)));
-    const outputs = { tokens: read(tokens), logps: read(logps), count: read(state.count), finished: read(state.finished) };
+    effects.push(
+      markSeen(seen, token, read(state.finished)),
+      advance(state, tokens, logps, token, logp, constant(ends)),
+    );
+    const outputs = {
+      tokens: read(tokens),
+      logps: read(logps),
+      count: read(state.count),
+      finished: read(state.finished),
+    };
     return { outputs, effects };
   };
 
@@ -134,7 +171,10 @@ function createLane(backend: Backend, model: Model, { B, P, N, eos }: { B: numbe
   const decode = program(backend, `${label}: decode`, (knobs) => {
     const effects: Effect[] = [];
     const net = model.net(scopeOf(model.parameters));
-    const hidden = net.hidden(reshape(read(state.token), [B, 1]), { offsets: read(state.position), cache: { layers, effects } }); // [B, 1, C]
+    const hidden = net.hidden(reshape(read(state.token), [B, 1]), {
+      offsets: read(state.position),
+      cache: { layers, effects },
+    }); // [B, 1, C]
     return draw(net.logits(reshape(hidden, [B, hidden.shape[2]])), knobs, effects);
   });
 
@@ -155,13 +195,28 @@ function createLane(backend: Backend, model: Model, { B, P, N, eos }: { B: numbe
 
 const zeros = (B: number): Sym => constant({ shape: [B], data: new Uint32Array(B) });
 
-function checkPrompts(prompts: readonly (readonly number[])[], longest: number, maxNewTokens: number, maxPositions: number): void {
+function checkPrompts(
+  prompts: readonly (readonly number[])[],
+  longest: number,
+  maxNewTokens: number,
+  maxPositions: number,
+): void {
   if (prompts.length === 0) throw new AttuneError("generate-empty", "generate: no prompts were given");
   const empty = prompts.findIndex((p) => p.length === 0);
-  if (empty >= 0) throw new AttuneError("generate-empty", `generate: prompt ${empty} has no tokens; start it with a beginning-of-text token`);
-  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) throw new AttuneError("generate-length", `maxNewTokens is a whole number above 0, got ${maxNewTokens}`);
+  if (empty >= 0) {
+    throw new AttuneError(
+      "generate-empty",
+      `generate: prompt ${empty} has no tokens; start it with a beginning-of-text token`,
+    );
+  }
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
+    throw new AttuneError("generate-length", `maxNewTokens is a whole number above 0, got ${maxNewTokens}`);
+  }
   if (longest + maxNewTokens > maxPositions) {
-    throw new AttuneError("context-length", `a prompt of ${longest} tokens and ${maxNewTokens} new ones do not fit the context of ${maxPositions}; shorten the prompt or lower maxNewTokens`);
+    throw new AttuneError(
+      "context-length",
+      `a prompt of ${longest} tokens and ${maxNewTokens} new ones do not fit the context of ${maxPositions}; shorten the prompt or lower maxNewTokens`,
+    );
   }
 }
 
@@ -169,8 +224,15 @@ function checkPrompts(prompts: readonly (readonly number[])[], longest: number, 
 function promptInputs(prompts: readonly (readonly number[])[], P: number) {
   const prompt = new Uint32Array(prompts.length * P);
   prompts.forEach((ids, b) => prompt.set(ids, b * P));
-  const perRow = (f: (ids: readonly number[], b: number) => number): Tensor => ({ shape: [prompts.length], data: Uint32Array.from(prompts, f) });
-  return { prompt: { shape: [prompts.length, P], data: prompt }, lengths: perRow((ids) => ids.length), last: perRow((ids, b) => b * P + ids.length - 1) };
+  const perRow = (f: (ids: readonly number[], b: number) => number): Tensor => ({
+    shape: [prompts.length],
+    data: Uint32Array.from(prompts, f),
+  });
+  return {
+    prompt: { shape: [prompts.length, P], data: prompt },
+    lengths: perRow((ids) => ids.length),
+    last: perRow((ids, b) => b * P + ids.length - 1),
+  };
 }
 
 function samplingInputs(rows: readonly Sampling[], seed: number, rowIds: readonly number[]): Record<string, Tensor> {

@@ -24,19 +24,32 @@ const RAISED_LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize"] as const;
 export async function openGpu(): Promise<Gpu> {
   const api: GPU | undefined = globalThis.navigator?.gpu;
   if (api === undefined) {
-    throw new AttuneError("gpu-missing", "WebGPU is not available here (navigator.gpu is missing); use Deno 2 or a browser with WebGPU, over https or localhost");
+    throw new AttuneError(
+      "gpu-missing",
+      "WebGPU is not available here (navigator.gpu is missing); use Deno 2 or a browser with WebGPU, over https or localhost",
+    );
   }
   const adapter = await api.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) {
-    throw new AttuneError("gpu-no-adapter", "WebGPU found no adapter; install a GPU driver, or on Linux the software one: apt-get install mesa-vulkan-drivers");
+    throw new AttuneError(
+      "gpu-no-adapter",
+      "WebGPU found no adapter; install a GPU driver, or on Linux the software one: apt-get install mesa-vulkan-drivers",
+    );
   }
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
   const requiredFeatures = OPTIONAL_FEATURES.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
   const device = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause) => {
-    throw new AttuneError("gpu-device", `the adapter gave no device: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    throw new AttuneError(
+      "gpu-device",
+      `the adapter gave no device: ${cause instanceof Error ? cause.message : cause}`,
+      { cause },
+    );
   });
   const { vendor, architecture, description } = adapter.info;
-  return watch(device, [...new Set([vendor, architecture, description])].filter((s) => s !== "").join(" ") || "unnamed adapter");
+  return watch(
+    device,
+    [...new Set([vendor, architecture, description])].filter((s) => s !== "").join(" ") || "unnamed adapter",
+  );
 }
 
 function watch(device: GPUDevice, adapter: string): Gpu {
@@ -48,7 +61,12 @@ function watch(device: GPUDevice, adapter: string): Gpu {
   const lost = new Promise<AttuneError>((resolve) => {
     device.lost.then(({ reason, message }) => {
       if (closed) return;
-      failure = new AttuneError("gpu-lost", `the GPU device was lost (${reason}): ${message || "no further word"}; open it again and resume from the last checkpoint`);
+      failure = new AttuneError(
+        "gpu-lost",
+        `the GPU device was lost (${reason}): ${
+          message || "no further word"
+        }; open it again and resume from the last checkpoint`,
+      );
       resolve(failure);
     });
   });

@@ -25,7 +25,11 @@ export function pipelineCache(device: GPUDevice): Pipelines {
     const key = `${reads},${writes}`;
     const known = layouts.get(key);
     if (known !== undefined) return known;
-    const types: GPUBufferBindingType[] = ["uniform", ...Array<"read-only-storage">(reads).fill("read-only-storage"), ...Array<"storage">(writes).fill("storage")];
+    const types: GPUBufferBindingType[] = [
+      "uniform",
+      ...Array<"read-only-storage">(reads).fill("read-only-storage"),
+      ...Array<"storage">(writes).fill("storage"),
+    ];
     const layout = device.createBindGroupLayout({
       entries: types.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
     });
@@ -46,9 +50,15 @@ export function pipelineCache(device: GPUDevice): Pipelines {
     } catch (cause) {
       const { messages } = await module.getCompilationInfo();
       const lines = source.split("\n");
-      const detail = messages.map((m) => `${name}.wgsl:${m.lineNum}:${m.linePos}: ${m.message}\n  ${lines[m.lineNum - 1] ?? ""}`).join("\n");
+      const detail = messages.map((m) =>
+        `${name}.wgsl:${m.lineNum}:${m.linePos}: ${m.message}\n  ${lines[m.lineNum - 1] ?? ""}`
+      ).join("\n");
       const message = detail || (cause instanceof Error ? cause.message : String(cause));
-      throw new AttuneError("shader", `internal: shader ${name} does not compile with ${JSON.stringify(constants)}\n${message}`, { cause });
+      throw new AttuneError(
+        "shader",
+        `internal: shader ${name} does not compile with ${JSON.stringify(constants)}\n${message}`,
+        { cause },
+      );
     }
   };
 

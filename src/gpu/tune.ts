@@ -17,7 +17,7 @@ export const runnable = (gpu: Gpu, { shapeClass, among }: Choice): Choice => ({
 });
 
 /** Below this many operations a dispatch costs more than its arithmetic, and timing it more than it could save. */
-const WORTH_TIMING = 2 ** 20;
+const WORTH_TIMING = 2 ** 23;
 
 /** The tuned kernel of a choice, or undefined when its class is to be timed. */
 export function tuned({ shapeClass, among }: Choice, table: TuningTable): Kernel | undefined {
@@ -29,13 +29,18 @@ export function tuned({ shapeClass, among }: Choice, table: TuningTable): Kernel
 const ROUNDS = 3;
 
 /** Times every candidate and enters the winner into the table. */
-export async function tune(gpu: Gpu, pipelines: Pipelines, { shapeClass, among }: Choice, table: TuningTable): Promise<void> {
+export async function tune(
+  gpu: Gpu,
+  pipelines: Pipelines,
+  { shapeClass, among }: Choice,
+  table: TuningTable,
+): Promise<void> {
   const timers = await Promise.all(among.map((kernel) => createTimer(gpu, pipelines, kernel)));
   const best = among.map(() => Infinity);
   for (let round = 0; round < ROUNDS; round++) {
     for (const [i, timer] of timers.entries()) {
       // A candidate far behind after one round is not timed again.
-      if (best[i] < 3 * Math.min(...best) || best[i] === Infinity) best[i] = Math.min(best[i], await timer.run());
+      if (best[i] < 1.5 * Math.min(...best) || best[i] === Infinity) best[i] = Math.min(best[i], await timer.run());
     }
   }
   for (const timer of timers) timer.close();
@@ -46,7 +51,9 @@ export async function tune(gpu: Gpu, pipelines: Pipelines, { shapeClass, among }
 export function packParams(params: Readonly<Record<string, Param>>): ArrayBuffer {
   const values = Object.values(params);
   const view = new DataView(new ArrayBuffer(Math.ceil(values.length / 4) * 16));
-  values.forEach((v, i) => typeof v === "number" ? view.setUint32(4 * i, v, true) : view.setFloat32(4 * i, v.f32, true));
+  values.forEach((v, i) =>
+    typeof v === "number" ? view.setUint32(4 * i, v, true) : view.setFloat32(4 * i, v.f32, true)
+  );
   return view.buffer;
 }
 
@@ -61,12 +68,18 @@ async function createTimer(gpu: Gpu, pipelines: Pipelines, kernel: Kernel): Prom
   const { name, source, constants = {}, reads, writes } = kernel;
   const { pipeline, layout } = await pipelines({ name, source, constants, reads: reads.length, writes: writes.length });
   const packed = packParams(kernel.params);
-  const params = device.createBuffer({ size: packed.byteLength, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
+  const params = device.createBuffer({
+    size: packed.byteLength,
+    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  });
   device.queue.writeBuffer(params, 0, packed);
   const scratch = [...reads, ...writes].map((ref: Ref) =>
     device.createBuffer({ size: Math.max(16, 4 * numel(ref.shape)), usage: GPUBufferUsage.STORAGE })
   );
-  const group = device.createBindGroup({ layout, entries: [params, ...scratch].map((buffer, binding) => ({ binding, resource: { buffer } })) });
+  const group = device.createBindGroup({
+    layout,
+    entries: [params, ...scratch].map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
 
   const dispatch = async (times: number): Promise<number> => {
     const start = performance.now();

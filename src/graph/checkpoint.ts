@@ -11,7 +11,9 @@ export type Replay = (node: Node) => { inputs: readonly Sym[]; outputs: readonly
 export function recompute(nodes: readonly Node[]): Replay {
   const blocks = new Map<number, Node[]>();
   for (const node of nodes) {
-    if (node.block !== undefined && node.source.kind === "op") blocks.set(node.block, [...(blocks.get(node.block) ?? []), node]);
+    if (node.block !== undefined && node.source.kind === "op") {
+      blocks.set(node.block, [...(blocks.get(node.block) ?? []), node]);
+    }
   }
   const done = new Map<number, Map<Sym, Sym>>();
 

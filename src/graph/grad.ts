@@ -17,7 +17,10 @@ export interface GradOps {
  */
 export function gradients(loss: Sym, wrt: readonly Sym[], ops: GradOps): Sym[] {
   if (loss.shape.length !== 0) {
-    throw new AttuneError("grad-scalar", `a loss is a scalar, got shape ${showShape(loss.shape)}; take its mean or sum`);
+    throw new AttuneError(
+      "grad-scalar",
+      `a loss is a scalar, got shape ${showShape(loss.shape)}; take its mean or sum`,
+    );
   }
   const nodes = schedule({ outputs: { loss }, effects: [] });
   const wanted = dependents(nodes, wrt);
@@ -29,7 +32,10 @@ export function gradients(loss: Sym, wrt: readonly Sym[], ops: GradOps): Sym[] {
     const grads = node.outputs.map((o) => total.get(o));
     if (source.kind !== "op" || !wanted.has(node) || grads.every((g) => g === undefined)) continue;
     if (source.op.grad === "none") {
-      throw new AttuneError("grad-none", `${source.op.name} has no derivative, but the loss reaches a trained value through it`);
+      throw new AttuneError(
+        "grad-none",
+        `${source.op.name} has no derivative, but the loss reaches a trained value through it`,
+      );
     }
     const needs = node.inputs.map((s) => wanted.has(s.node));
     const saved = replay(node);
@@ -46,7 +52,10 @@ export function gradients(loss: Sym, wrt: readonly Sym[], ops: GradOps): Sym[] {
     const d = total.get(x);
     if (d !== undefined) return d;
     const name = x.node.source.kind === "variable" ? x.node.source.variable.name : `%${x.node.id}`;
-    throw new AttuneError("grad-unused", `the loss does not depend on ${name}; leave it out of the trained parameters or use it`);
+    throw new AttuneError(
+      "grad-unused",
+      `the loss does not depend on ${name}; leave it out of the trained parameters or use it`,
+    );
   });
 }
 

@@ -33,14 +33,21 @@ export interface ParameterSet {
 export const ARENA_LIMIT = 128 * 1024 * 1024 / 4;
 
 /** Lays the parameters out: decayed ones first, each at a 256-byte boundary, as many arenas as the limit asks for. */
-export function parameterSet(label: string, specs: readonly ParameterSpec[], limit: number = ARENA_LIMIT): ParameterSet {
+export function parameterSet(
+  label: string,
+  specs: readonly ParameterSpec[],
+  limit: number = ARENA_LIMIT,
+): ParameterSet {
   const ordered = [...specs.filter((s) => s.decay), ...specs.filter((s) => !s.decay)];
   const groups: { spec: ParameterSpec; offset: number }[][] = [[]];
   let end = 0;
   for (const spec of ordered) {
     const size = numel(spec.shape);
     if (size > limit) {
-      throw new AttuneError("parameter-too-large", `${spec.name}${showShape(spec.shape)} takes ${size * 4} bytes, one binding holds ${limit * 4}`);
+      throw new AttuneError(
+        "parameter-too-large",
+        `${spec.name}${showShape(spec.shape)} takes ${size * 4} bytes, one binding holds ${limit * 4}`,
+      );
     }
     if (end + size > limit) {
       groups.push([]);
@@ -51,17 +58,21 @@ export function parameterSet(label: string, specs: readonly ParameterSpec[], lim
   }
   const views = new Map<string, Variable>();
   const arenas = groups.map((group, i): Arena => {
-    const ends = (decay: boolean): number[] => group.filter((g) => !decay || g.spec.decay).map((g) => g.offset + numel(g.spec.shape));
+    const ends = (decay: boolean): number[] =>
+      group.filter((g) => !decay || g.spec.decay).map((g) => g.offset + numel(g.spec.shape));
     const size = Math.max(VIEW_ALIGN, ...ends(false));
     const arena = variable(groups.length === 1 ? label : `${label}.${i}`, [Math.ceil(size / VIEW_ALIGN) * VIEW_ALIGN]);
-    for (const { spec, offset } of group) views.set(spec.name, viewOf(arena, `${label}/${spec.name}`, spec.shape, offset));
+    for (const { spec, offset } of group) {
+      views.set(spec.name, viewOf(arena, `${label}/${spec.name}`, spec.shape, offset));
+    }
     return { variable: arena, decayEnd: Math.max(0, ...ends(true)) };
   });
   return { label, specs, arenas, views, limit };
 }
 
 /** Arenas of the same layout for gradients or moments. */
-export const likeParameters = (set: ParameterSet, label: string): ParameterSet => parameterSet(label, set.specs, set.limit);
+export const likeParameters = (set: ParameterSet, label: string): ParameterSet =>
+  parameterSet(label, set.specs, set.limit);
 
 /** Parameters as Syms within one trace, by dotted name: `scope.in("model.layers.0").get("mlp.up_proj.weight")`. */
 export interface Scope {

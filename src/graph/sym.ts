@@ -55,7 +55,10 @@ export const variable = (name: string, shape: Shape, dtype: DType = "f32"): Vari
 /** A part of `base` with its own shape; `offset` counts elements and is a multiple of {@link VIEW_ALIGN}. */
 export function viewOf(base: Variable, name: string, shape: Shape, offset: number): Variable {
   if (base.view !== undefined || offset % VIEW_ALIGN !== 0 || offset + numel(shape) > numel(base.shape)) {
-    throw new AttuneError("internal", `internal: view ${name}${showShape(shape)} at ${offset} of ${base.name}${showShape(base.shape)}`);
+    throw new AttuneError(
+      "internal",
+      `internal: view ${name}${showShape(shape)} at ${offset} of ${base.name}${showShape(base.shape)}`,
+    );
   }
   return { name, shape, dtype: base.dtype, view: { base, offset } };
 }
@@ -64,7 +67,11 @@ let nextId = 0;
 let currentBlock: number | undefined;
 
 /** Makes a node with one Sym per output. */
-export function makeNode(source: Source, inputs: readonly Sym[], outputs: readonly { shape: Shape; dtype: DType }[]): Node {
+export function makeNode(
+  source: Source,
+  inputs: readonly Sym[],
+  outputs: readonly { shape: Shape; dtype: DType }[],
+): Node {
   const syms: Sym[] = [];
   const node: Node = { id: nextId++, source, inputs, outputs: syms, block: currentBlock };
   outputs.forEach(({ shape, dtype }, index) => syms.push({ node, index, shape, dtype }));
@@ -87,19 +94,30 @@ function leaf(source: Source, shape: Shape, dtype: DType): Sym {
 }
 
 /** A value that every run of the plan is given anew: a batch, or (shape `[]`) a knob such as the learning rate. */
-export const input = (name: string, shape: Shape, dtype: DType = "f32"): Sym => leaf({ kind: "input", name }, shape, dtype);
+export const input = (name: string, shape: Shape, dtype: DType = "f32"): Sym =>
+  leaf({ kind: "input", name }, shape, dtype);
 
 const derivations = new WeakMap<Node, Map<string, Sym>>();
 
 /** An input computed on the host from the input `from`; the same `name` gives the same Sym. */
-export function derivedInput(from: Sym, name: string, shape: Shape, dtype: DType, compute: (data: TensorData) => TensorData): Sym {
+export function derivedInput(
+  from: Sym,
+  name: string,
+  shape: Shape,
+  dtype: DType,
+  compute: (data: TensorData) => TensorData,
+): Sym {
   const { source } = from.node;
   if (source.kind !== "input") {
-    throw new AttuneError("graph-derive", `"${name}" is computed by the host from a batch input, got a value computed on the device; pass the tokens in as an input`);
+    throw new AttuneError(
+      "graph-derive",
+      `"${name}" is computed by the host from a batch input, got a value computed on the device; pass the tokens in as an input`,
+    );
   }
   const known = derivations.get(from.node) ?? new Map<string, Sym>();
   derivations.set(from.node, known);
-  const sym = known.get(name) ?? leaf({ kind: "input", name: `${source.name}.${name}`, derive: { from: source.name, compute } }, shape, dtype);
+  const sym = known.get(name) ??
+    leaf({ kind: "input", name: `${source.name}.${name}`, derive: { from: source.name, compute } }, shape, dtype);
   known.set(name, sym);
   return sym;
 }

@@ -47,5 +47,7 @@ export function printTrace(trace: Trace): string {
         return "constant";
     }
   };
-  return nodes.map((n) => `%${number.get(n)} = ${what(n)} ${n.outputs.map((o) => `${o.dtype}[${o.shape.join(",")}]`).join(" ")}`).join("\n");
+  return nodes.map((n) =>
+    `%${number.get(n)} = ${what(n)} ${n.outputs.map((o) => `${o.dtype}[${o.shape.join(",")}]`).join(" ")}`
+  ).join("\n");
 }

@@ -42,9 +42,14 @@ export function decoder(config: ModelConfig, scope: Scope): Net {
     hidden(tokens, context = {}) {
       const [, T] = tokens.shape;
       if (T > maxPositions) {
-        throw new AttuneError("context-length", `${T} tokens do not fit the model's ${maxPositions} positions; truncate them or use a longer model`);
+        throw new AttuneError(
+          "context-length",
+          `${T} tokens do not fit the model's ${maxPositions} positions; truncate them or use a longer model`,
+        );
       }
-      return family === "llama" ? llamaHidden(config, scope.in("model"), ropeTable(maxPositions, headDim, ropeTheta), tokens, context) : gpt2Hidden(config, scope.in("transformer"), tokens, context);
+      return family === "llama"
+        ? llamaHidden(config, scope.in("model"), ropeTable(maxPositions, headDim, ropeTheta), tokens, context)
+        : gpt2Hidden(config, scope.in("transformer"), tokens, context);
     },
     logits: (hidden) => matmul(hidden, outputWeight(), { transB: true }),
     tokenStats(tokens, targets, context) {
@@ -62,7 +67,12 @@ export function decoder(config: ModelConfig, scope: Scope): Net {
   };
 
   function outputWeight(): Sym {
-    if (config.head !== "lm") throw new AttuneError("model-head", `this model has a ${config.head} head and gives no token probabilities; load a language model`);
+    if (config.head !== "lm") {
+      throw new AttuneError(
+        "model-head",
+        `this model has a ${config.head} head and gives no token probabilities; load a language model`,
+      );
+    }
     return scope.get(config.tieEmbeddings ? embeddingName : "lm_head.weight");
   }
 

@@ -34,12 +34,14 @@ export function createModel(backend: Backend, config: ModelConfig, weights: Weig
  */
 export function initialWeights(config: ModelConfig, seed: number): Weights {
   const residual = config.initializerRange / Math.sqrt(2 * config.layers);
-  return new Map(parameterShapes(config).map(({ name, shape, decay }, i) => {
-    const rng = new Rng(seed, 1 + i);
-    const std = config.family === "gpt2" && name.endsWith("c_proj.weight") ? residual : config.initializerRange;
-    const draw = decay ? () => std * rng.normal() : name.endsWith("bias") ? () => 0 : () => 1;
-    return [name, { shape, data: Float32Array.from({ length: numel(shape) }, draw) }];
-  }));
+  return new Map(
+    parameterShapes(config).map(({ name, shape, decay }, i) => {
+      const rng = new Rng(seed, 1 + i);
+      const std = config.family === "gpt2" && name.endsWith("c_proj.weight") ? residual : config.initializerRange;
+      const draw = decay ? () => std * rng.normal() : name.endsWith("bias") ? () => 0 : () => 1;
+      return [name, { shape, data: Float32Array.from({ length: numel(shape) }, draw) }];
+    }),
+  );
 }
 
 /** The weights as they stand on the backend. */

@@ -20,7 +20,13 @@ export function rowState(label: string, B: number): RowState {
   const stride = strideOf(B);
   const all = variable(label, [4, stride], "u32");
   const field = (i: number, name: string): Variable => viewOf(all, `${label}.${name}`, [B], i * stride);
-  return { all, token: field(0, "token"), position: field(1, "position"), count: field(2, "count"), finished: field(3, "finished") };
+  return {
+    all,
+    token: field(0, "token"),
+    position: field(1, "position"),
+    count: field(2, "count"),
+    finished: field(3, "finished"),
+  };
 }
 
 const strideOf = (B: number): number => Math.ceil(B / VIEW_ALIGN) * VIEW_ALIGN;
@@ -30,7 +36,12 @@ export const advanceOp = defineOp({
   shape([state, tokens, logps, sampled]) {
     const [B] = sampled.shape;
     if (state.shape[1] !== strideOf(B) || tokens.shape[0] !== B || showShape(tokens.shape) !== showShape(logps.shape)) {
-      throw new AttuneError("advance-shape", `advance: state ${showShape(state.shape)}, tokens ${showShape(tokens.shape)}, logps ${showShape(logps.shape)} for ${B} rows`);
+      throw new AttuneError(
+        "advance-shape",
+        `advance: state ${showShape(state.shape)}, tokens ${showShape(tokens.shape)}, logps ${
+          showShape(logps.shape)
+        } for ${B} rows`,
+      );
     }
     return [];
   },

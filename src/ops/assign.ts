@@ -12,21 +12,24 @@ function checkTarget(name: string, [target, value]: readonly Sym[]): [] {
   if (!sameShape(target.shape, value.shape) || target.dtype !== value.dtype) {
     throw new AttuneError(
       `${name}-shape`,
-      `${name}: variable ${target.dtype}${showShape(target.shape)}, value ${value.dtype}${showShape(value.shape)}; they must be equal`,
+      `${name}: variable ${target.dtype}${showShape(target.shape)}, value ${value.dtype}${
+        showShape(value.shape)
+      }; they must be equal`,
     );
   }
   return [];
 }
 
-const elementwise = (name: string, source: string) => ({ inputs: [target, value] }: { readonly inputs: readonly Sym[] }) => [{
-  name,
-  source,
-  constants: { WG: WORKGROUP },
-  params: { n: numel(value.shape) },
-  reads: [value],
-  writes: [target],
-  workgroups: grid(numel(value.shape) / WORKGROUP),
-}];
+const elementwise =
+  (name: string, source: string) => ({ inputs: [target, value] }: { readonly inputs: readonly Sym[] }) => [{
+    name,
+    source,
+    constants: { WG: WORKGROUP },
+    params: { n: numel(value.shape) },
+    reads: [value],
+    writes: [target],
+    workgroups: grid(numel(value.shape) / WORKGROUP),
+  }];
 
 /** variable ← value. Works on bits, so on u32 as well as f32. */
 export const assignOp = defineOp({
@@ -55,4 +58,5 @@ export const accumulateOp = defineOp({
 });
 
 export const assign = (target: Variable, value: Sym): Effect => applyEffect(assignOp, [read(target), value], {});
-export const accumulate = (target: Variable, value: Sym): Effect => applyEffect(accumulateOp, [read(target), value], {});
+export const accumulate = (target: Variable, value: Sym): Effect =>
+  applyEffect(accumulateOp, [read(target), value], {});

@@ -57,7 +57,9 @@ function kernel(name: string, OP: number, a: Sym, b: Sym, y: Sym): Kernel {
   const [a0, a1, a2, a3] = strides(a.shape);
   const [b0, b1, b2, b3] = strides(b.shape);
   const n = numel(y.shape);
-  const base = same ? pointwise(source, n) : { source, constants: { WG: WORKGROUP }, params: { packs: n }, workgroups: grid(n / WORKGROUP) };
+  const base = same
+    ? pointwise(source, n)
+    : { source, constants: { WG: WORKGROUP }, params: { packs: n }, workgroups: grid(n / WORKGROUP) };
   return {
     ...base,
     name,
@@ -74,7 +76,12 @@ function loop(a: Sym, b: Sym, y: Sym, f: (i: number, j: number) => number): Floa
   const [sa, sb, d] = [strides(a.shape), strides(b.shape), dims(y.shape)];
   const out = new Float64Array(numel(y.shape));
   for (let t = 0; t < out.length; t++) {
-    const index = [Math.floor(t / (d[1] * d[2] * d[3])), Math.floor(t / (d[2] * d[3])) % d[1], Math.floor(t / d[3]) % d[2], t % d[3]];
+    const index = [
+      Math.floor(t / (d[1] * d[2] * d[3])),
+      Math.floor(t / (d[2] * d[3])) % d[1],
+      Math.floor(t / d[3]) % d[2],
+      t % d[3],
+    ];
     const at = (stride: readonly number[]): number => index.reduce((n, k, axis) => n + k * stride[axis], 0);
     out[t] = f(at(sa), at(sb));
   }
@@ -89,7 +96,10 @@ const binaryOp = (name: BinaryName): Op<Record<string, never>> => {
     shape([a, b]) {
       const shape = broadcastShapes(a.shape, b.shape);
       if (shape === undefined || shape.length > 4) {
-        throw new AttuneError(`${name}-shape`, `${name}: shapes do not broadcast (at most 4 axes), got ${showShape(a.shape)} and ${showShape(b.shape)}`);
+        throw new AttuneError(
+          `${name}-shape`,
+          `${name}: shapes do not broadcast (at most 4 axes), got ${showShape(a.shape)} and ${showShape(b.shape)}`,
+        );
       }
       return [{ shape, dtype: "f32" }];
     },
@@ -114,7 +124,10 @@ export const expandOp = defineOp<{ shape: Shape }>({
   shape([x], { shape }) {
     const reached = broadcastShapes(x.shape, shape);
     if (reached === undefined || !sameShape(reached, shape) || shape.length > 4) {
-      throw new AttuneError("expand-shape", `expand: ${showShape(x.shape)} does not broadcast to ${showShape(shape)} (at most 4 axes)`);
+      throw new AttuneError(
+        "expand-shape",
+        `expand: ${showShape(x.shape)} does not broadcast to ${showShape(shape)} (at most 4 axes)`,
+      );
     }
     return [{ shape, dtype: "f32" }];
   },

@@ -7,7 +7,7 @@ import { adamTickOp, adamwOp, gradNormOp } from "./adamw.ts";
 import { markSeenOp, sampleOp } from "./sample.ts";
 import { ones } from "./constants.ts";
 import { maxOverOp, sumOp } from "./reduce.ts";
-import { normBackwardOp, addLayerNormOp, addRmsNormOp, layerNormOp, rmsNormOp } from "./norm.ts";
+import { addLayerNormOp, addRmsNormOp, layerNormOp, normBackwardOp, rmsNormOp } from "./norm.ts";
 import { logSoftmaxOp, softmaxBackwardOp, softmaxOp } from "./softmax.ts";
 import { swigluBackwardOp, swigluOp } from "./swiglu.ts";
 import { tokenLogProbsBackwardOp, tokenLogProbsOp } from "./tokenLogProbs.ts";

@@ -61,23 +61,39 @@ export function matmulKernels(x: Product): Choice {
     writes: [x.c],
     flops: 2 * batch * m * n * k,
   };
-  return { shapeClass: shapeClass(x), among: candidates(x).map((c): Kernel => ({ ...base, ...c, constants: { ...base.constants, ...c.constants } })) };
+  return {
+    shapeClass: shapeClass(x),
+    among: candidates(x).map((c): Kernel => ({ ...base, ...c, constants: { ...base.constants, ...c.constants } })),
+  };
 }
 
-type Candidate = Pick<Kernel, "name" | "source" | "workgroups" | "requires"> & { readonly constants?: Readonly<Record<string, number>> };
+type Candidate = Pick<Kernel, "name" | "source" | "workgroups" | "requires"> & {
+  readonly constants?: Readonly<Record<string, number>>;
+};
 
 /** Products up to this many multiplications also try the naive kernel; above it is only slow to time. */
 const NAIVE_LIMIT = 2 ** 20;
 
 function candidates(x: Product): Candidate[] {
   const { m, n, k, batch = 1, transA = false } = x;
-  const blocks = (rows: number, columns: number): [number, number, number] => [Math.ceil(n / columns), Math.ceil(m / rows), batch];
+  const blocks = (
+    rows: number,
+    columns: number,
+  ): [number, number, number] => [Math.ceil(n / columns), Math.ceil(m / rows), batch];
   const TA = Number(transA);
   const out: Candidate[] = [];
   if (divisibleBy4(x)) {
     // One invocation a 16 x 16 block in registers, eight side by side: what software adapters like best.
     out.push({ name: "matmul_register4", source: register4Source, constants: { TA }, workgroups: blocks(16, 128) });
-    if (m >= 32 && n >= 32) out.push({ name: "matmul_quad", source: quadSource, constants: { TA }, workgroups: blocks(32, 32), requires: "subgroups" });
+    if (m >= 32 && n >= 32) {
+      out.push({
+        name: "matmul_quad",
+        source: quadSource,
+        constants: { TA },
+        workgroups: blocks(32, 32),
+        requires: "subgroups",
+      });
+    }
     if (m <= 64 && !transA) {
       const ROWS = Math.min(8, m);
       out.push({ name: "matmul_rows", source: rowsSource, constants: { ROWS, WG: 8 }, workgroups: blocks(ROWS, 32) });
@@ -85,9 +101,18 @@ function candidates(x: Product): Candidate[] {
   }
   out.push({ name: "matmul_register", source: registerSource, constants: { TA }, workgroups: blocks(8, 64) });
   if (m >= 16 && n >= 16) {
-    for (const SIDE of [8, 16]) out.push({ name: `matmul_tiled${SIDE}`, source: tiledSource, constants: { TA, SIDE }, workgroups: blocks(64, 64) });
+    for (const SIDE of [8, 16]) {
+      out.push({
+        name: `matmul_tiled${SIDE}`,
+        source: tiledSource,
+        constants: { TA, SIDE },
+        workgroups: blocks(64, 64),
+      });
+    }
   }
-  if (m * n * k * batch <= NAIVE_LIMIT) out.push({ name: "matmul_naive", source: naiveSource, constants: { TA }, workgroups: blocks(8, 8) });
+  if (m * n * k * batch <= NAIVE_LIMIT) {
+    out.push({ name: "matmul_naive", source: naiveSource, constants: { TA }, workgroups: blocks(8, 8) });
+  }
   return out;
 }
 
@@ -99,7 +124,9 @@ function divisibleBy4({ m, n, k, transA = false, offsetA = 0, offsetB = 0, offse
 /** Products of about the same size and the same layout are tuned once: sizes are rounded up to powers of two. */
 function shapeClass({ m, n, k, batch = 1, transA = false, transB = false }: Product): string {
   const size = (d: number): number => 2 ** Math.ceil(Math.log2(d));
-  return `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${size(m)}x${size(n)}x${size(k)}${batch > 1 ? ` batch ${size(batch)}` : ""}`;
+  return `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${size(m)}x${size(n)}x${size(k)}${
+    batch > 1 ? ` batch ${size(batch)}` : ""
+  }`;
 }
 
 interface MatmulAttrs {
@@ -115,12 +142,15 @@ function sizes(a: Sym, b: Sym, { transA, transB }: MatmulAttrs) {
   const [kb, n] = transB ? [bc, br] : [br, bc];
   const [sharedA, sharedB] = [a.shape.length === 2, b.shape.length === 2];
   const lead: Shape = (sharedA ? b : a).shape.slice(0, -2);
-  const fits = ka === kb && a.shape.length >= 2 && b.shape.length >= 2 && (sharedA || sharedB || showShape(b.shape.slice(0, -2)) === showShape(lead));
+  const fits = ka === kb && a.shape.length >= 2 && b.shape.length >= 2 &&
+    (sharedA || sharedB || showShape(b.shape.slice(0, -2)) === showShape(lead));
   if (!fits) {
     const flip = transB ? "drop transB" : "transpose b";
     throw new AttuneError(
       "matmul-shape",
-      `matmul: inner sizes or batches differ, got ${showShape(a.shape)}${transA ? "ᵀ" : ""} · ${showShape(b.shape)}${transB ? "ᵀ" : ""}; ${flip}?`,
+      `matmul: inner sizes or batches differ, got ${showShape(a.shape)}${transA ? "ᵀ" : ""} · ${showShape(b.shape)}${
+        transB ? "ᵀ" : ""
+      }; ${flip}?`,
     );
   }
   return { m, n, k: ka, lead, sharedA, sharedB };
@@ -132,7 +162,10 @@ export const matmulOp = defineOp<MatmulAttrs>({
   shape([a, b, bias], attrs) {
     const { m, n, lead } = sizes(a, b, attrs);
     if (bias !== undefined && showShape(bias.shape) !== showShape([n])) {
-      throw new AttuneError("matmul-bias", `matmul: the bias of ${n} columns has shape [${n}], got ${showShape(bias.shape)}`);
+      throw new AttuneError(
+        "matmul-bias",
+        `matmul: the bias of ${n} columns has shape [${n}], got ${showShape(bias.shape)}`,
+      );
     }
     return [{ shape: [...lead, m, n], dtype: "f32" }];
   },
@@ -150,7 +183,11 @@ export const matmulOp = defineOp<MatmulAttrs>({
     const [a2, dc2] = flat ? [rowsOf(a), rowsOf(dc)] : [a, dc];
     const da = () => transA ? matmul(b, dc, { transA: transB, transB: true }) : matmul(dc, b, { transB: !transB });
     const db = () => transB ? matmul(dc2, a2, { transA: true, transB: transA }) : matmul(a2, dc2, { transA: !transA });
-    return [needs[0] ? sumTo(da(), a.shape) : undefined, needs[1] ? sumTo(db(), b.shape) : undefined, bias && needs[2] ? sumTo(rowsOf(dc), bias.shape) : undefined];
+    return [
+      needs[0] ? sumTo(da(), a.shape) : undefined,
+      needs[1] ? sumTo(db(), b.shape) : undefined,
+      bias && needs[2] ? sumTo(rowsOf(dc), bias.shape) : undefined,
+    ];
   },
   reference({ inputs: [a, b], args: [x, y, bias], attrs }) {
     const { m, n, k, lead, sharedA, sharedB } = sizes(a, b, attrs);
@@ -175,6 +212,10 @@ export const matmulOp = defineOp<MatmulAttrs>({
 const rowsOf = (x: Sym): Sym => reshape(x, [numel(x.shape.slice(0, -1)), x.shape[x.shape.length - 1]]);
 
 /** a [..., M, K] · b [..., K, N], where one of them may be a single matrix; `transA`/`transB` read an operand transposed; `bias` [N] is added. */
-export function matmul(a: Sym, b: Sym, { transA = false, transB = false, bias }: { transA?: boolean; transB?: boolean; bias?: Sym } = {}): Sym {
+export function matmul(
+  a: Sym,
+  b: Sym,
+  { transA = false, transB = false, bias }: { transA?: boolean; transB?: boolean; bias?: Sym } = {},
+): Sym {
   return apply(matmulOp, bias === undefined ? [a, b] : [a, b, bias], { transA, transB })[0];
 }

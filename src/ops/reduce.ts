@@ -70,10 +70,14 @@ export const sumOp = defineOp<Axis>({
   shape: ([x], { axis }) => reducedShape("sum", x, axis),
   kernels(call) {
     const { outer, n, inner } = around(call.inputs[0].shape, call.attrs.axis);
-    return outer === 1 && inner >= 16 && n >= 2 ? columnKernels(call.inputs[0], call.outputs[0], n, inner) : reduceKernel("sum", call, 0);
+    return outer === 1 && inner >= 16 && n >= 2
+      ? columnKernels(call.inputs[0], call.outputs[0], n, inner)
+      : reduceKernel("sum", call, 0);
   },
   grad: ({ inputs: [x], grads: [dy], attrs: { axis } }) => [dy && expand(keepAxis(dy, axis), x.shape)],
-  reference: ({ inputs: [x], args: [data], attrs: { axis } }) => [reduceReference(data, x.shape, axis, 0, (a, b) => a + b)],
+  reference: (
+    { inputs: [x], args: [data], attrs: { axis } },
+  ) => [reduceReference(data, x.shape, axis, 0, (a, b) => a + b)],
 });
 
 /** y = max over `axis` of x, the axis dropped; no gradient. */
@@ -82,10 +86,18 @@ export const maxOverOp = defineOp<Axis>({
   shape: ([x], { axis }) => reducedShape("maxOver", x, axis),
   kernels: (call) => reduceKernel("maxOver", call, 1),
   grad: "none",
-  reference: ({ inputs: [x], args: [data], attrs: { axis } }) => [reduceReference(data, x.shape, axis, -Infinity, Math.max)],
+  reference: (
+    { inputs: [x], args: [data], attrs: { axis } },
+  ) => [reduceReference(data, x.shape, axis, -Infinity, Math.max)],
 });
 
-function reduceReference(data: ArrayLike<number>, shape: Shape, axis: number, start: number, join: (a: number, b: number) => number): Float64Array {
+function reduceReference(
+  data: ArrayLike<number>,
+  shape: Shape,
+  axis: number,
+  start: number,
+  join: (a: number, b: number) => number,
+): Float64Array {
   const { outer, n, inner } = around(shape, axis);
   const out = new Float64Array(outer * inner).fill(start);
   for (let o = 0; o < outer; o++) {
@@ -110,7 +122,8 @@ export const maxOver = (x: Sym, axis: number, { keep = false } = {}): Sym => dro
 /** Σ over the last axis. */
 export const sumLast = (x: Sym, options = { keep: false }): Sym => sum(x, -1, options);
 /** The mean over one axis. */
-export const mean = (x: Sym, axis: number, options = { keep: false }): Sym => mul(sum(x, axis, options), 1 / (x.shape.at(axis) ?? 1));
+export const mean = (x: Sym, axis: number, options = { keep: false }): Sym =>
+  mul(sum(x, axis, options), 1 / (x.shape.at(axis) ?? 1));
 /** Σ over all elements: a scalar. */
 export const sumAll = (x: Sym): Sym => reshape(sum(reshape(x, [numel(x.shape)]), 0), []);
 export const meanAll = (x: Sym): Sym => mul(sumAll(x), 1 / numel(x.shape));

@@ -10,7 +10,12 @@ import { add } from "./binary.ts";
 export const reshapeOp = defineOp<{ shape: Shape }>({
   name: "reshape",
   shape([x], { shape }) {
-    if (numel(x.shape) !== numel(shape)) throw new AttuneError("reshape-size", `reshape: ${showShape(x.shape)} has not the elements of ${showShape(shape)}`);
+    if (numel(x.shape) !== numel(shape)) {
+      throw new AttuneError(
+        "reshape-size",
+        `reshape: ${showShape(x.shape)} has not the elements of ${showShape(shape)}`,
+      );
+    }
     return [{ shape, dtype: x.dtype }];
   },
   kernels: "view",
@@ -31,17 +36,31 @@ function partKernel(name: string, x: Sym, y: Sym, { axis, start }: Part, PAD: 0 
     name,
     source,
     constants: { WG: 64, PAD },
-    params: { total: numel(y.shape), n: long.shape[axis], part: short.shape[axis], inner: numel(y.shape.slice(axis + 1)), start },
+    params: {
+      total: numel(y.shape),
+      n: long.shape[axis],
+      part: short.shape[axis],
+      inner: numel(y.shape.slice(axis + 1)),
+      start,
+    },
     reads: [x],
     writes: [y],
     workgroups: grid(numel(y.shape) / 64),
   }];
 }
 
-function resized(name: string, x: Sym, { axis, start, length }: Part, fits: (n: number) => boolean): { shape: Shape; dtype: Sym["dtype"] }[] {
+function resized(
+  name: string,
+  x: Sym,
+  { axis, start, length }: Part,
+  fits: (n: number) => boolean,
+): { shape: Shape; dtype: Sym["dtype"] }[] {
   const n = x.shape[axis];
   if (n === undefined || start < 0 || !fits(n)) {
-    throw new AttuneError(`${name}-range`, `${name}: start ${start}, length ${length} does not fit axis ${axis} of ${showShape(x.shape)}`);
+    throw new AttuneError(
+      `${name}-range`,
+      `${name}: start ${start}, length ${length} does not fit axis ${axis} of ${showShape(x.shape)}`,
+    );
   }
   return [{ shape: x.shape.map((d, i) => i === axis ? length : d), dtype: x.dtype }];
 }
@@ -75,13 +94,16 @@ function movePart(data: RefArray, from: Shape, to: Shape, { axis, start }: Part,
   return out;
 }
 
-export const reshape = (x: Sym, shape: Shape): Sym => sameShape(x.shape, shape) ? x : apply(reshapeOp, [x], { shape })[0];
+export const reshape = (x: Sym, shape: Shape): Sym =>
+  sameShape(x.shape, shape) ? x : apply(reshapeOp, [x], { shape })[0];
 
 /** x[start … end) along one axis. */
-export const slice = (x: Sym, axis: number, start: number, end: number): Sym => apply(sliceOp, [x], { axis, start, length: end - start })[0];
+export const slice = (x: Sym, axis: number, start: number, end: number): Sym =>
+  apply(sliceOp, [x], { axis, start, length: end - start })[0];
 
 /** Zeros of length `length` along one axis, with x at `start`. */
-export const pad = (x: Sym, axis: number, start: number, length: number): Sym => apply(padOp, [x], { axis, start, length })[0];
+export const pad = (x: Sym, axis: number, start: number, length: number): Sym =>
+  apply(padOp, [x], { axis, start, length })[0];
 
 /** f32 tensors joined along one axis. */
 export function concat(parts: readonly Sym[], axis: number): Sym {

@@ -21,8 +21,21 @@ interface Row {
 }
 
 export type UnaryName =
-  | "affine" | "exp" | "log" | "sqrt" | "reciprocal" | "tanh" | "sigmoid" | "logSigmoid" | "silu" | "gelu" | "geluSlope"
-  | "relu" | "positive" | "clamp" | "within";
+  | "affine"
+  | "exp"
+  | "log"
+  | "sqrt"
+  | "reciprocal"
+  | "tanh"
+  | "sigmoid"
+  | "logSigmoid"
+  | "silu"
+  | "gelu"
+  | "geluSlope"
+  | "relu"
+  | "positive"
+  | "clamp"
+  | "within";
 
 export const sigmoidOf = (x: number): number => x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x));
 const GELU_SCALE = Math.sqrt(2 / Math.PI);
@@ -37,7 +50,11 @@ const TABLE: Readonly<Record<UnaryName, Row>> = {
   tanh: { code: 5, f: Math.tanh, grad: (_x, y, dy) => sub(dy, mul(dy, square(y))) },
   sigmoid: { code: 6, f: sigmoidOf, grad: (_x, y, dy) => mul(dy, sub(y, square(y))) },
   // log σ(x); d/dx = σ(−x)
-  logSigmoid: { code: 7, f: (x) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x))), grad: (x, _y, dy) => mul(dy, sigmoid(affine(x, -1, 0))) },
+  logSigmoid: {
+    code: 7,
+    f: (x) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x))),
+    grad: (x, _y, dy) => mul(dy, sigmoid(affine(x, -1, 0))),
+  },
   // x σ(x); d/dx = σ(x) + y (1 − σ(x))
   silu: {
     code: 8,
@@ -59,7 +76,11 @@ const TABLE: Readonly<Record<UnaryName, Row>> = {
   },
   relu: { code: 11, f: (x) => Math.max(x, 0), grad: (x, _y, dy) => mul(dy, positive(x)) },
   positive: { code: 12, f: (x) => x > 0 ? 1 : 0, grad: "none" },
-  clamp: { code: 13, f: (x, { a, b }) => Math.min(Math.max(x, a), b), grad: (x, _y, dy, { a, b }) => mul(dy, call("within", x, a, b)) },
+  clamp: {
+    code: 13,
+    f: (x, { a, b }) => Math.min(Math.max(x, a), b),
+    grad: (x, _y, dy, { a, b }) => mul(dy, call("within", x, a, b)),
+  },
   within: { code: 14, f: (x, { a, b }) => x >= a && x <= b ? 1 : 0, grad: "none" },
 };
 
@@ -72,9 +93,18 @@ const unaryOp = (name: UnaryName): Op<Numbers> => {
     kernels({ inputs: [x], outputs: [y], attrs: { a, b } }) {
       const base = pointwise(source, numel(x.shape));
       const constants = { ...base.constants, OP: row.code };
-      return [{ ...base, name, constants, params: { ...base.params, a: { f32: a }, b: { f32: b } }, reads: [x], writes: [y] }];
+      return [{
+        ...base,
+        name,
+        constants,
+        params: { ...base.params, a: { f32: a }, b: { f32: b } },
+        reads: [x],
+        writes: [y],
+      }];
     },
-    grad: grad === "none" ? "none" : ({ inputs: [x], outputs: [y], grads: [dy], attrs }) => [dy && grad(x, y, dy, attrs)],
+    grad: grad === "none"
+      ? "none"
+      : ({ inputs: [x], outputs: [y], grads: [dy], attrs }) => [dy && grad(x, y, dy, attrs)],
     reference: ({ args: [x], attrs }) => [Float64Array.from(x, (v) => row.f(v, attrs))],
   });
 };

@@ -47,10 +47,15 @@ export function inputData(spec: InputSpec, inputs: Inputs): TensorData {
   const source = inputs[spec.derive?.from ?? spec.name];
   const label = spec.derive?.from ?? spec.name;
   if (source === undefined) {
-    throw new AttuneError("input-missing", `input "${label}" ${spec.dtype}${showShape(spec.shape)} is missing; given: ${Object.keys(inputs).join(", ")}`);
+    throw new AttuneError(
+      "input-missing",
+      `input "${label}" ${spec.dtype}${showShape(spec.shape)} is missing; given: ${Object.keys(inputs).join(", ")}`,
+    );
   }
   if (spec.derive !== undefined) {
-    if (typeof source === "number") throw new AttuneError("input-type", `input "${label}" is a tensor, got the number ${source}`);
+    if (typeof source === "number") {
+      throw new AttuneError("input-type", `input "${label}" is a tensor, got the number ${source}`);
+    }
     return checkData(spec.name, spec.dtype, spec.shape, { shape: spec.shape, data: spec.derive.compute(source.data) });
   }
   const tensor = typeof source === "number" ? { shape: [], data: new Float32Array([source]) } : source;

@@ -90,7 +90,10 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
   }
 
   /** Copies ranges of buffers to the host, through one staging buffer. */
-  async function readBack(ranges: readonly { buffer: GPUBuffer; offset: number; bytes: number }[], encoder: GPUCommandEncoder): Promise<ArrayBuffer> {
+  async function readBack(
+    ranges: readonly { buffer: GPUBuffer; offset: number; bytes: number }[],
+    encoder: GPUCommandEncoder,
+  ): Promise<ArrayBuffer> {
     const total = ranges.reduce((n, r) => n + r.bytes, 0);
     const staging = allocate("staging", Math.max(16, total), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
     try {
@@ -105,7 +108,11 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
       await staging.mapAsync(GPUMapMode.READ).catch(async (cause) => {
         await Promise.resolve();
         gpu.check();
-        throw new AttuneError("gpu-readback", `the GPU's results could not be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
+        throw new AttuneError(
+          "gpu-readback",
+          `the GPU's results could not be read: ${cause instanceof Error ? cause.message : cause}`,
+          { cause },
+        );
       });
       gpu.check();
       return staging.getMappedRange().slice(0);
@@ -120,7 +127,10 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
     const made = make();
     const error = await device.popErrorScope();
     if (error === null) return made;
-    throw new AttuneError("gpu-memory", `${label}: the GPU has no memory left at ${bytes} bytes (${error.message}); use a smaller batch or length`);
+    throw new AttuneError(
+      "gpu-memory",
+      `${label}: the GPU has no memory left at ${bytes} bytes (${error.message}); use a smaller batch or length`,
+    );
   }
 
   async function compile(label: string, trace: Trace): Promise<GpuPlan> {
@@ -135,9 +145,17 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
     for (const choice of unknown.values()) await tune(gpu, pipelines, choice, tuning);
     if (unknown.size > 0) lowered = lower(trace, pick);
     checkFits(label, lowered, gpu.limits);
-    const built = await Promise.all(lowered.dispatches.map(({ kernel: k }) =>
-      pipelines({ name: k.name, source: k.source, constants: k.constants ?? {}, reads: k.reads.length, writes: k.writes.length })
-    ));
+    const built = await Promise.all(
+      lowered.dispatches.map(({ kernel: k }) =>
+        pipelines({
+          name: k.name,
+          source: k.source,
+          constants: k.constants ?? {},
+          reads: k.reads.length,
+          writes: k.writes.length,
+        })
+      ),
+    );
     const inputs = new Map<string, GPUBuffer>();
     const params = await guarded(label, () => {
       for (const i of lowered.inputs) inputs.set(i.name, allocate(i.name, bytesOf(i.shape), STORAGE()));
@@ -169,7 +187,10 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
       const bound = lowered.dispatches.map(({ bindings }, i) => {
         const storages = bindings.map((s): GPUBindGroupEntry["resource"] => ({ ...locate(s), size: s.bytes }));
         const uniform = { buffer: params, offset: i * ALIGN, size: ALIGN };
-        return device.createBindGroup({ layout: built[i].layout, entries: [uniform, ...storages].map((resource, binding) => ({ binding, resource })) });
+        return device.createBindGroup({
+          layout: built[i].layout,
+          entries: [uniform, ...storages].map((resource, binding) => ({ binding, resource })),
+        });
       });
       groups = { generation: pool.generation, bound };
       return bound;
@@ -188,7 +209,9 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
       const data = await readBack(ranges, encoder);
       let at = 0;
       return Object.fromEntries(lowered.outputs.map(({ name, sym, shape }) => {
-        const view = sym.dtype === "u32" ? new Uint32Array(data, at, numel(shape)) : new Float32Array(data, at, numel(shape));
+        const view = sym.dtype === "u32"
+          ? new Uint32Array(data, at, numel(shape))
+          : new Float32Array(data, at, numel(shape));
         at += 4 * numel(shape);
         return [name, view];
       }));
@@ -229,7 +252,9 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
     adapter: gpu.adapter,
     compile,
     upload(v, data) {
-      if (data.length !== numel(v.shape)) throw new AttuneError("upload-size", `${v.name} has ${numel(v.shape)} elements, got ${data.length}`);
+      if (data.length !== numel(v.shape)) {
+        throw new AttuneError("upload-size", `${v.name} has ${numel(v.shape)} elements, got ${data.length}`);
+      }
       device.queue.writeBuffer(variableBuffer(v), 4 * (v.view?.offset ?? 0), data as GPUAllowSharedBufferSource);
     },
     async download(v) {
@@ -248,7 +273,12 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
   };
 }
 
-function encode(pass: GPUComputePassEncoder, dispatches: readonly Dispatch[], built: readonly Pipeline[], groups: readonly GPUBindGroup[]): void {
+function encode(
+  pass: GPUComputePassEncoder,
+  dispatches: readonly Dispatch[],
+  built: readonly Pipeline[],
+  groups: readonly GPUBindGroup[],
+): void {
   dispatches.forEach(({ kernel }, i) => {
     pass.setPipeline(built[i].pipeline);
     pass.setBindGroup(0, groups[i]);
@@ -272,22 +302,37 @@ function checkFits(label: string, l: Lowered, limits: GPUSupportedLimits): void 
   const sizes = [...l.slots, ...l.inputs.map((i) => bytesOf(i.shape)), ...l.variables.map((v) => bytesOf(v.shape))];
   const largest = Math.max(0, ...sizes);
   if (largest > most) {
-    throw new AttuneError("plan-too-large", `${label}: needs a buffer of ${largest} bytes, this device binds ${most}; use a smaller batch, a shorter length or checkpointed blocks`);
+    throw new AttuneError(
+      "plan-too-large",
+      `${label}: needs a buffer of ${largest} bytes, this device binds ${most}; use a smaller batch, a shorter length or checkpointed blocks`,
+    );
   }
 }
 
-async function profile(gpu: Gpu, dispatches: readonly Dispatch[], built: readonly Pipeline[], groups: readonly GPUBindGroup[]): Promise<Profile[]> {
-  if (!gpu.features.has("timestamp-query")) throw new AttuneError("profile-unsupported", `${gpu.adapter} has no timestamps to profile with`);
+async function profile(
+  gpu: Gpu,
+  dispatches: readonly Dispatch[],
+  built: readonly Pipeline[],
+  groups: readonly GPUBindGroup[],
+): Promise<Profile[]> {
+  if (!gpu.features.has("timestamp-query")) {
+    throw new AttuneError("profile-unsupported", `${gpu.adapter} has no timestamps to profile with`);
+  }
   const { device } = gpu;
   const count = 2 * dispatches.length;
   const encoder = device.createCommandEncoder();
   const querySet = device.createQuerySet({ type: "timestamp", count });
   dispatches.forEach((d, i) => {
-    const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 } });
+    const pass = encoder.beginComputePass({
+      timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+    });
     encode(pass, [d], [built[i]], [groups[i]]);
     pass.end();
   });
-  const resolved = device.createBuffer({ size: 8 * count, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+  const resolved = device.createBuffer({
+    size: 8 * count,
+    usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+  });
   const staging = device.createBuffer({ size: 8 * count, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   encoder.resolveQuerySet(querySet, 0, count, resolved, 0);
   encoder.copyBufferToBuffer(resolved, 0, staging, 0, 8 * count);

@@ -1,5 +1,5 @@
 /** Runs traces through the ops' float64 references: the test of the compiler, and the one path without a GPU. */
-import { AttuneError, assert } from "../core/errors.ts";
+import { assert, AttuneError } from "../core/errors.ts";
 import { numel, type TensorData } from "../core/shape.ts";
 import type { RefArray } from "../graph/op.ts";
 import type { Sym, Variable } from "../graph/sym.ts";
@@ -53,7 +53,10 @@ function interpretedPlan(label: string, trace: Trace, data: (v: Variable) => Ref
       const { source } = node;
       if (source.kind === "input") {
         const [{ shape, dtype }] = node.outputs;
-        values.set(node.outputs[0], toReference(inputData({ name: source.name, shape, dtype, derive: source.derive }, inputs)));
+        values.set(
+          node.outputs[0],
+          toReference(inputData({ name: source.name, shape, dtype, derive: source.derive }, inputs)),
+        );
       } else if (source.kind === "variable") {
         values.set(node.outputs[0], data(source.variable));
       } else if (source.kind === "constant") {
@@ -62,7 +65,10 @@ function interpretedPlan(label: string, trace: Trace, data: (v: Variable) => Ref
         const args = node.inputs.map(valueOf);
         const results = source.op.reference({ inputs: node.inputs, outputs: node.outputs, attrs: source.attrs, args });
         node.outputs.forEach((o, i) => {
-          assert(results[i]?.length === numel(o.shape), `${source.op.name}: the reference gave ${results[i]?.length} elements for [${o.shape}]`);
+          assert(
+            results[i]?.length === numel(o.shape),
+            `${source.op.name}: the reference gave ${results[i]?.length} elements for [${o.shape}]`,
+          );
           values.set(o, results[i]);
         });
       }
@@ -76,7 +82,11 @@ function interpretedPlan(label: string, trace: Trace, data: (v: Variable) => Ref
     run(inputs: Inputs, { repeat = 1 }: RunOptions = {}) {
       let values = once(inputs);
       for (let i = 1; i < repeat; i++) values = once(inputs);
-      return Promise.resolve(Object.fromEntries(Object.entries(trace.outputs).map(([name, s]) => [name, toHost(values.get(s) ?? alloc(s.dtype, 0))])));
+      return Promise.resolve(
+        Object.fromEntries(
+          Object.entries(trace.outputs).map(([name, s]) => [name, toHost(values.get(s) ?? alloc(s.dtype, 0))]),
+        ),
+      );
     },
     toString: () => `${label}: ${nodes.length} nodes, interpreted`,
   };

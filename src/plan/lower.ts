@@ -31,7 +31,12 @@ export interface InputSpec extends Spec {
 export interface Lowered {
   readonly dispatches: readonly Dispatch[];
   readonly inputs: readonly InputSpec[];
-  readonly outputs: readonly { readonly name: string; readonly storage: Storage; readonly shape: Shape; readonly sym: Sym }[];
+  readonly outputs: readonly {
+    readonly name: string;
+    readonly storage: Storage;
+    readonly shape: Shape;
+    readonly sym: Sym;
+  }[];
   readonly variables: readonly Variable[];
   readonly constants: readonly Tensor[];
   /** Bytes of each slot, and the slot of each temporary. */
@@ -56,7 +61,12 @@ export function lower(trace: Trace, pick: (choice: Choice) => Kernel): Lowered {
     temporaries.push({ bytes, first: Infinity, last: -1 });
     return { kind: "slot", temporary: temporaries.length - 1, bytes };
   };
-  const ofVariable = (v: Variable): Storage => ({ kind: "variable", root: rootOf(v), offset: 4 * (v.view?.offset ?? 0), bytes: bytesOf(v.shape) });
+  const ofVariable = (v: Variable): Storage => ({
+    kind: "variable",
+    root: rootOf(v),
+    offset: 4 * (v.view?.offset ?? 0),
+    bytes: bytesOf(v.shape),
+  });
   const ofSym = (s: Sym): Storage => {
     const known = storage.get(s);
     assert(known !== undefined, `%${s.node.id} is used before it is computed`);
@@ -67,7 +77,9 @@ export function lower(trace: Trace, pick: (choice: Choice) => Kernel): Lowered {
     const { source } = node;
     if (source.kind === "input") {
       const [{ shape, dtype }] = node.outputs;
-      if (!inputs.some((i) => i.name === source.name)) inputs.push({ name: source.name, shape, dtype, derive: source.derive });
+      if (!inputs.some((i) => i.name === source.name)) {
+        inputs.push({ name: source.name, shape, dtype, derive: source.derive });
+      }
       storage.set(node.outputs[0], { kind: "input", name: source.name, bytes: bytesOf(shape) });
     } else if (source.kind === "variable") {
       storage.set(node.outputs[0], ofVariable(source.variable));
@@ -102,7 +114,12 @@ export function lower(trace: Trace, pick: (choice: Choice) => Kernel): Lowered {
     }
   }
 
-  const outputs = Object.entries(trace.outputs).map(([name, sym]) => ({ name, storage: ofSym(sym), shape: sym.shape, sym }));
+  const outputs = Object.entries(trace.outputs).map(([name, sym]) => ({
+    name,
+    storage: ofSym(sym),
+    shape: sym.shape,
+    sym,
+  }));
   for (const { storage: s } of outputs) if (s.kind === "slot") temporaries[s.temporary].last = dispatches.length;
   const { slots, assignment } = planSlots(temporaries);
   const variables = [...new Set([...variablesOf(nodes), ...[...placed.values()].map(rootOf)])];
@@ -127,7 +144,8 @@ function checkDisjoint(op: string, kernel: Kernel, bindings: readonly Storage[])
   );
 }
 
-const variableLeaf = (s: Sym): Variable | undefined => s.node.source.kind === "variable" ? s.node.source.variable : undefined;
+const variableLeaf = (s: Sym): Variable | undefined =>
+  s.node.source.kind === "variable" ? s.node.source.variable : undefined;
 
 /**
  * Values that their producer may write straight into the variable they are assigned to: op results that are assigned
@@ -135,7 +153,8 @@ const variableLeaf = (s: Sym): Variable | undefined => s.node.source.kind === "v
  */
 function placements(nodes: readonly Node[]): Map<Sym, Variable> {
   const placed = new Map<Sym, Variable>();
-  const rootsRead = (n: Node): (Variable | undefined)[] => n.inputs.map((s) => variableLeaf(s)).map((v) => v && rootOf(v));
+  const rootsRead = (n: Node): (Variable | undefined)[] =>
+    n.inputs.map((s) => variableLeaf(s)).map((v) => v && rootOf(v));
   for (const node of nodes) {
     if (node.source.kind !== "op" || node.source.op !== assignOp) continue;
     const target = variableLeaf(node.inputs[0]);
@@ -143,7 +162,9 @@ function placements(nodes: readonly Node[]): Map<Sym, Variable> {
     const { source } = value.node;
     if (target === undefined || source.kind !== "op" || source.op.kernels === "view" || placed.has(value)) continue;
     const between = nodes.filter((n) => n.id >= value.node.id && n.id < node.id);
-    const touched = between.some((n) => n.source.kind === "op" && n.source.op !== assignOp && rootsRead(n).includes(rootOf(target)));
+    const touched = between.some((n) =>
+      n.source.kind === "op" && n.source.op !== assignOp && rootsRead(n).includes(rootOf(target))
+    );
     const inputsPlaced = value.node.inputs.some((s) => {
       const v = placed.get(s);
       return v !== undefined && rootOf(v) === rootOf(target);

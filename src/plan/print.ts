@@ -26,7 +26,9 @@ export function printPlan(label: string, plan: Lowered, budget: Budget): string 
   return [
     `${label}: ${plan.dispatches.length} dispatches, ${showFlops(flops)}, peak ${showBytes(peak)}`,
     ...lines.map(({ text, times }) => `  ${times > 1 ? `${times}x ` : "   "}${text}`),
-    `  variables ${showBytes(budget.variables)}, slots ${showBytes(budget.slots)} (${plan.slots.length} shared by ${plan.slotOf.length} temporaries), ` +
+    `  variables ${showBytes(budget.variables)}, slots ${
+      showBytes(budget.slots)
+    } (${plan.slots.length} shared by ${plan.slotOf.length} temporaries), ` +
     `inputs ${showBytes(budget.inputs)}, constants ${showBytes(budget.constants)}`,
     ...plan.variables.map((v) => `    ${v.name} ${v.dtype}[${v.shape.join(",")}] ${showBytes(4 * numel(v.shape))}`),
   ].join("\n");

@@ -9,7 +9,10 @@ import { AttuneError } from "../core/errors.ts";
 export function bestOfNEstimate(proxy: readonly number[], values: readonly number[], n: number): number {
   const N = proxy.length;
   if (values.length !== N || !Number.isInteger(n) || n < 1 || n > N) {
-    throw new AttuneError("best-of-n", `best-of-${n} from ${N} samples with ${values.length} values: needs 1 ≤ n ≤ samples = values`);
+    throw new AttuneError(
+      "best-of-n",
+      `best-of-${n} from ${N} samples with ${values.length} values: needs 1 ≤ n ≤ samples = values`,
+    );
   }
   const order = proxy.map((_, i) => i).sort((a, b) => proxy[a] - proxy[b] || a - b);
   // C(i, n−1) / C(N, n), from i = N−1 (where it is n / N) downwards: no binomial ever overflows.

@@ -13,7 +13,8 @@ import { maskedSum } from "./masked.ts";
 export const sftLoss = (logps: Sym, mask: Sym, normalizer: Sym): Sym => neg(maskedSum(logps, mask, normalizer));
 
 /** −Σ sg(π(y_t)) · log π(y_t) / N: dynamic fine-tuning (Wu et al. 2025, arXiv:2508.05629). */
-export const dftLoss = (logps: Sym, mask: Sym, normalizer: Sym): Sym => neg(maskedSum(mul(stopGradient(exp(logps)), logps), mask, normalizer));
+export const dftLoss = (logps: Sym, mask: Sym, normalizer: Sym): Sym =>
+  neg(maskedSum(mul(stopGradient(exp(logps)), logps), mask, normalizer));
 
 export interface RewardLoss {
   readonly loss: Sym;
@@ -27,10 +28,17 @@ export interface RewardLoss {
  * Bradley-Terry: Σ −log σ(r_w − r_l − m) / B, plus c · Σ (r_w + r_l)² / B when centred (Eisenstein et al. 2023,
  * arXiv:2312.09244). Rewards and margin [B].
  */
-export function rewardLoss(chosen: Sym, rejected: Sym, normalizer: Sym, { margin, centerCoefficient }: { margin?: Sym; centerCoefficient?: Sym } = {}): RewardLoss {
+export function rewardLoss(
+  chosen: Sym,
+  rejected: Sym,
+  normalizer: Sym,
+  { margin, centerCoefficient }: { margin?: Sym; centerCoefficient?: Sym } = {},
+): RewardLoss {
   const gap = sub(chosen, rejected);
   const bradleyTerry = neg(sumAll(logSigmoid(margin === undefined ? gap : sub(gap, margin))));
-  const total = centerCoefficient === undefined ? bradleyTerry : add(bradleyTerry, mul(sumAll(square(add(chosen, rejected))), centerCoefficient));
+  const total = centerCoefficient === undefined
+    ? bradleyTerry
+    : add(bradleyTerry, mul(sumAll(square(add(chosen, rejected))), centerCoefficient));
   return { loss: div(total, normalizer), accuracy: greater(chosen, rejected), margin: gap };
 }
 
@@ -58,4 +66,5 @@ export function dpoLoss(policy: PreferenceLogps, reference: PreferenceLogps, bet
 }
 
 /** −Σ G_t · log π(y_t) / N: the policy gradient of fixed returns. logps, returns, mask [B, T]. */
-export const policyGradientLoss = (logps: Sym, returns: Sym, mask: Sym, normalizer: Sym): Sym => neg(maskedSum(mul(returns, logps), mask, normalizer));
+export const policyGradientLoss = (logps: Sym, returns: Sym, mask: Sym, normalizer: Sym): Sym =>
+  neg(maskedSum(mul(returns, logps), mask, normalizer));

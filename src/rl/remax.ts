@@ -33,12 +33,18 @@ export interface Rollouts {
 }
 
 /** G_t of every token, [B, T] (0 where masked): Li et al. 2023, arXiv:2310.10505, with the KL of the chosen handling. */
-export function remaxReturns({ logps, refLogps, mask, rewards, baselineRewards }: Rollouts, options: ReturnOptions): Float32Array {
+export function remaxReturns(
+  { logps, refLogps, mask, rewards, baselineRewards }: Rollouts,
+  options: ReturnOptions,
+): Float32Array {
   const { klHandling, klCoef, gamma, clipRewardValue } = options;
   const B = rewards.length;
   const T = mask.length / B;
   if (!Number.isInteger(T) || baselineRewards.length !== B) {
-    throw new AttuneError("remax-shape", `remax: ${rewards.length} rewards and ${baselineRewards.length} baselines for ${mask.length} mask entries`);
+    throw new AttuneError(
+      "remax-shape",
+      `remax: ${rewards.length} rewards and ${baselineRewards.length} baselines for ${mask.length} mask entries`,
+    );
   }
   const returns = new Float32Array(B * T);
   for (let b = 0; b < B; b++) {

@@ -17,16 +17,30 @@ export async function callReward(
 ): Promise<number[]> {
   const result: unknown = await Promise.resolve().then(() => reward(prompts, completions, columns)).catch((cause) => {
     if (cause instanceof AttuneError) throw cause;
-    throw new AttuneError("reward-threw", `the reward function threw: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    throw new AttuneError(
+      "reward-threw",
+      `the reward function threw: ${cause instanceof Error ? cause.message : cause}`,
+      { cause },
+    );
   });
   const count = Array.isArray(result) || ArrayBuffer.isView(result) ? (result as ArrayLike<number>).length : undefined;
   if (count !== completions.length) {
-    throw new AttuneError("reward-count", `the reward function gives one number per completion: expected ${completions.length}, got ${count ?? typeof result}`);
+    throw new AttuneError(
+      "reward-count",
+      `the reward function gives one number per completion: expected ${completions.length}, got ${
+        count ?? typeof result
+      }`,
+    );
   }
   const rewards = Array.from(result as ArrayLike<number>);
   const bad = rewards.findIndex((r) => typeof r !== "number" || !Number.isFinite(r));
   if (bad >= 0) {
-    throw new AttuneError("reward-not-finite", `the reward of completion ${bad} is ${rewards[bad]}, expected a finite number; the text: ${JSON.stringify(completions[bad].slice(0, 120))}`);
+    throw new AttuneError(
+      "reward-not-finite",
+      `the reward of completion ${bad} is ${rewards[bad]}, expected a finite number; the text: ${
+        JSON.stringify(completions[bad].slice(0, 120))
+      }`,
+    );
   }
   return rewards;
 }

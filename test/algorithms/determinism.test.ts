@@ -19,7 +19,14 @@ async function run(backend: GpuBackend) {
   const reward = (_: readonly string[], texts: readonly string[]): number[] => texts.map((t) => t.length % 5);
   const metrics = [];
   const actors = { backend, policy, reference, tokenizer, reward, restore: () => Promise.resolve(0) };
-  const recipe = { ...REMAX_DEFAULTS, maxSteps: 8, learningRate: 1e-2, perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2, maxCompletionLength: 8 };
+  const recipe = {
+    ...REMAX_DEFAULTS,
+    maxSteps: 8,
+    learningRate: 1e-2,
+    perDeviceTrainBatchSize: 4,
+    gradientAccumulationSteps: 2,
+    maxCompletionLength: 8,
+  };
   for await (const event of remax(actors, words(20, 3), batching, recipe)) metrics.push(event.metrics, event.samples);
   const saved = await downloadWeights(backend, policy);
   return { metrics: JSON.stringify(metrics), bytes: [...saved.values()].map((t) => new Uint32Array(t.data.buffer)) };

@@ -34,7 +34,8 @@ const completions = (T: number): number[][] =>
   T === 0 ? [[]] : completions(T - 1).flatMap((y) => Array.from({ length: V }, (_, token) => [...y, token]));
 
 const batching = { padTokenId: 0, vocabSize: V, maxLength: 8, buckets: [2, 3, 4] };
-const batchOf = (ys: readonly (readonly number[])[]) => collate(ys.map((completionIds) => ({ promptIds: PROMPT, completionIds })), batching);
+const batchOf = (ys: readonly (readonly number[])[]) =>
+  collate(ys.map((completionIds) => ({ promptIds: PROMPT, completionIds })), batching);
 
 /** A tiny policy whose distribution is far from uniform. */
 const tinyPolicy = (backend: Backend): Model => {
@@ -58,11 +59,17 @@ describe("ReMax on V = 4, T = 3", () => {
 
     /** ∇ of a scalar over the policy, projected on fixed random directions: [directions]. */
     const directions = Array.from({ length: 6 }, (_, d) => new Rng(77, d));
-    const weights = directions.map((rng) => model.parameters.specs.map((s) => Float32Array.from({ length: s.shape.reduce((a, b) => a * b, 1) }, () => rng.normal())));
+    const weights = directions.map((rng) =>
+      model.parameters.specs.map((s) =>
+        Float32Array.from({ length: s.shape.reduce((a, b) => a * b, 1) }, () => rng.normal())
+      )
+    );
     const project = (loss: Sym, all: Sym[]): Record<string, Sym> => {
       const grads = gradients(loss, all, gradOps);
       const along = (d: number): Sym =>
-        grads.map((g, i) => sumAll(mul(g, gradOps.constant({ shape: g.shape, data: weights[d][i] })))).reduce((a, b) => gradOps.add(a, b));
+        grads.map((g, i) => sumAll(mul(g, gradOps.constant({ shape: g.shape, data: weights[d][i] })))).reduce((a, b) =>
+          gradOps.add(a, b)
+        );
       return Object.fromEntries(directions.map((_, d) => [`d${d}`, along(d)]));
     };
 
@@ -73,7 +80,12 @@ describe("ReMax on V = 4, T = 3", () => {
       return { outputs: project(sumAll(mul(exp(sequenceSum(logp, mask)), rewards)), scope.all()), effects: [] };
     });
     const { tokens, targets, mask } = batchOf(all);
-    const truth = await exact.run({ tokens, targets, mask, rewards: { shape: [64], data: Float32Array.from(all, rewardOf) } });
+    const truth = await exact.run({
+      tokens,
+      targets,
+      mask,
+      rewards: { shape: [64], data: Float32Array.from(all, rewardOf) },
+    });
 
     const policyGradient = program(gpu, "policy gradient", ({ tokens, targets, mask, returns, normalizer }) => {
       const scope = scopeOf(model.parameters);
@@ -85,7 +97,13 @@ describe("ReMax on V = 4, T = 3", () => {
     for (let k = 0; k < batches; k++) {
       const prompts = Array.from({ length: B + 1 }, () => PROMPT);
       const sampling = [...Array.from({ length: B }, () => ({ temperature: 1 })), GREEDY];
-      const texts = await generator.generate(prompts, { maxNewTokens: 3, seed: 5, sampling, rowIds: prompts.map((_, b) => k * B + b), eosTokenIds: [] });
+      const texts = await generator.generate(prompts, {
+        maxNewTokens: 3,
+        seed: 5,
+        sampling,
+        rowIds: prompts.map((_, b) => k * B + b),
+        eosTokenIds: [],
+      });
       const ys = texts.slice(0, B).map((t) => t.tokens);
       const greedy = rewardOf(texts[B].tokens);
       const { tokens, targets, mask } = batchOf(ys);
@@ -93,8 +111,20 @@ describe("ReMax on V = 4, T = 3", () => {
       for (const method of ["remax", "reinforce"] as const) {
         const baselineRewards = ys.map(() => method === "remax" ? greedy : 0);
         const options = { klHandling: "none", klCoef: 0, gamma: 1, clipRewardValue: Infinity } as const;
-        const data = remaxReturns({ logps: zeros, refLogps: zeros, mask: mask.data, rewards: ys.map(rewardOf), baselineRewards }, options);
-        const out = await policyGradient.run({ tokens, targets, mask, returns: { shape: mask.shape, data }, normalizer: B });
+        const data = remaxReturns({
+          logps: zeros,
+          refLogps: zeros,
+          mask: mask.data,
+          rewards: ys.map(rewardOf),
+          baselineRewards,
+        }, options);
+        const out = await policyGradient.run({
+          tokens,
+          targets,
+          mask,
+          returns: { shape: mask.shape, data },
+          normalizer: B,
+        });
         estimates[method].push(directions.map((_, d) => -out[`d${d}`][0])); // the loss is −E[r]
       }
     }
@@ -107,9 +137,12 @@ describe("ReMax on V = 4, T = 3", () => {
     const along = (method: "remax" | "reinforce", d: number) => moments(estimates[method].map((e) => e[d]));
     for (let d = 0; d < directions.length; d++) {
       const { mean, variance } = along("remax", d);
-      expect(Math.abs(mean - truth[`d${d}`][0]), `direction ${d}`).toBeLessThanOrEqual(3 * Math.sqrt(variance / batches));
+      expect(Math.abs(mean - truth[`d${d}`][0]), `direction ${d}`).toBeLessThanOrEqual(
+        3 * Math.sqrt(variance / batches),
+      );
     }
-    const total = (method: "remax" | "reinforce"): number => directions.reduce((n, _, d) => n + along(method, d).variance, 0);
+    const total = (method: "remax" | "reinforce"): number =>
+      directions.reduce((n, _, d) => n + along(method, d).variance, 0);
     expect(total("remax")).toBeLessThan(total("reinforce"));
   });
 });
@@ -123,13 +156,28 @@ describe("DPO on V = 4, T = 2", () => {
     // Rewards 0 and ln 3: the Bradley-Terry chance of winning is 1/2, 1/4 or 3/4, so that four copies of a pair hold the
     // labels in exactly their population shares.
     const odds = all.map((y) => (y[0] + 2 * y[1]) % 3 === 0 ? 3 : 1);
-    const pairs = all.flatMap((a, i) => all.slice(i + 1).flatMap((b, offset) => {
-      const wins = Math.round(4 * odds[i] / (odds[i] + odds[i + 1 + offset]));
-      return Array.from({ length: 4 }, (_, k) => ({ promptIds: PROMPT, chosenIds: k < wins ? a : b, rejectedIds: k < wins ? b : a }));
-    }));
+    const pairs = all.flatMap((a, i) =>
+      all.slice(i + 1).flatMap((b, offset) => {
+        const wins = Math.round(4 * odds[i] / (odds[i] + odds[i + 1 + offset]));
+        return Array.from(
+          { length: 4 },
+          (_, k) => ({ promptIds: PROMPT, chosenIds: k < wins ? a : b, rejectedIds: k < wins ? b : a }),
+        );
+      })
+    );
     const beta = 1;
-    const config = { ...DPO_DEFAULTS, beta, learningRate: 2e-2, lrSchedulerType: "cosine", maxSteps: 150, maxGradNorm: 0, perDeviceTrainBatchSize: pairs.length } as const;
-    for await (const event of dpo({ backend: gpu, policy, restore: () => Promise.resolve(0) }, pairs, batching, config)) expect(event.skipped).toBe(false);
+    const config = {
+      ...DPO_DEFAULTS,
+      beta,
+      learningRate: 2e-2,
+      lrSchedulerType: "cosine",
+      maxSteps: 150,
+      maxGradNorm: 0,
+      perDeviceTrainBatchSize: pairs.length,
+    } as const;
+    for await (
+      const event of dpo({ backend: gpu, policy, restore: () => Promise.resolve(0) }, pairs, batching, config)
+    ) expect(event.skipped).toBe(false);
 
     const weights = reference.map((p, i) => p * odds[i] ** (1 / beta)); // π_ref exp(r/β)
     const Z = weights.reduce((a, b) => a + b);
@@ -152,8 +200,18 @@ describe("best-of-n on V = 4, T = 3", () => {
       const count = new Map<string, number>();
       const draws = 2048;
       const prompts = Array.from({ length: draws }, () => "p");
-      const tokenizer = { encode: () => PROMPT, decode: key, token: () => undefined, idOf: () => undefined, isSpecial: () => false, vocabSize: V, eosTokenId: 99, padTokenId: 0 };
-      const reward = (_: readonly string[], texts: readonly string[]): number[] => texts.map((t) => rewardOf([...t].map(Number)));
+      const tokenizer = {
+        encode: () => PROMPT,
+        decode: key,
+        token: () => undefined,
+        idOf: () => undefined,
+        isSpecial: () => false,
+        vocabSize: V,
+        eosTokenId: 99,
+        padTokenId: 0,
+      };
+      const reward = (_: readonly string[], texts: readonly string[]): number[] =>
+        texts.map((t) => rewardOf([...t].map(Number)));
       const config = { seed: n, n, maxCompletionLength: 3, temperature: 1, topP: 1, topK: 0, perDeviceBatchSize: 256 };
       for await (const s of bestOfN({ backend: gpu, policy, tokenizer, reward }, prompts, config)) {
         const y = key(s.tokens[s.best]);

@@ -21,7 +21,8 @@ interface Case {
   readonly expected: Readonly<Record<string, Numbers>> & { readonly metrics?: Readonly<Record<string, number>> };
 }
 
-const cases = async (family: string): Promise<Case[]> => JSON.parse(await readText(`test/golden/losses/${family}.json`)).cases;
+const cases = async (family: string): Promise<Case[]> =>
+  JSON.parse(await readText(`test/golden/losses/${family}.json`)).cases;
 const flat = (x: Numbers): number[] => typeof x === "number" ? [x] : x.flatMap(flat);
 const shapeOf = (x: Numbers): number[] => typeof x === "number" ? [] : [x.length, ...shapeOf(x[0] ?? 0)];
 const tensorOf = (x: Numbers): Tensor => ({ shape: shapeOf(x), data: Float32Array.from(flat(x)) });
@@ -37,12 +38,17 @@ async function evaluate(
   wrt: readonly string[],
   build: (x: Readonly<Record<string, Sym>>) => { loss: Sym } & Record<string, Sym>,
 ) {
-  const scalars = Object.fromEntries(Object.entries(knobs).map(([k, v]): [string, Tensor] => [k, { shape: [], data: Float32Array.of(v) }]));
+  const scalars = Object.fromEntries(
+    Object.entries(knobs).map(([k, v]): [string, Tensor] => [k, { shape: [], data: Float32Array.of(v) }]),
+  );
   const all = { ...values, ...scalars };
   const syms = Object.fromEntries(Object.entries(all).map(([k, t]) => [k, input(k, t.shape)]));
   const outputs = build(syms);
   const grads = gradients(outputs.loss, wrt.map((k) => syms[k]), gradOps);
-  const trace = { outputs: { ...outputs, ...Object.fromEntries(wrt.map((k, i) => [`grad_${k}`, grads[i]])) }, effects: [] };
+  const trace = {
+    outputs: { ...outputs, ...Object.fromEntries(wrt.map((k, i) => [`grad_${k}`, grads[i]])) },
+    effects: [],
+  };
   return await (await (await testGpu()).compile("loss", trace)).run(all);
 }
 
@@ -53,7 +59,9 @@ describe("sft", () => {
       const mask = c.inputs.loss_mask;
       const rows = shapeOf(mask)[0];
       const normalizer = c.config.convention === "dpo-repo" ? rows : Number(c.config.num_items_in_batch ?? count(mask));
-      const out = await evaluate({ logps: tensorOf(c.inputs.per_token_logps), mask: tensorOf(mask) }, { normalizer }, ["logps"], ({ logps, mask, normalizer }) => ({
+      const out = await evaluate({ logps: tensorOf(c.inputs.per_token_logps), mask: tensorOf(mask) }, { normalizer }, [
+        "logps",
+      ], ({ logps, mask, normalizer }) => ({
         loss: (c.config.loss_type === "dft" ? dftLoss : sftLoss)(logps, mask, normalizer),
       }));
       expectClose(out.loss, flat(c.expected.loss), tolerance(c.name), c.name);
@@ -76,15 +84,40 @@ describe("reward", () => {
     for (const c of await cases("reward")) {
       const { rewards_chosen, rewards_rejected, margin } = c.inputs;
       const coefficient = c.config.center_rewards_coefficient;
-      const values = { chosen: tensorOf(rewards_chosen), rejected: tensorOf(rewards_rejected), ...(margin !== undefined && { margin: tensorOf(margin) }) };
-      const knobs: Record<string, number> = { normalizer: flat(rewards_chosen).length, ...(coefficient !== null && { center: Number(coefficient) }) };
-      const out = await evaluate(values, knobs, ["chosen", "rejected"], ({ chosen, rejected, normalizer, margin, center }) => {
-        const { loss, accuracy, margin: gap } = rewardLoss(chosen, rejected, normalizer, { ...(margin && { margin }), ...(center && { centerCoefficient: center }) });
-        return { loss, accuracy, gap };
-      });
+      const values = {
+        chosen: tensorOf(rewards_chosen),
+        rejected: tensorOf(rewards_rejected),
+        ...(margin !== undefined && { margin: tensorOf(margin) }),
+      };
+      const knobs: Record<string, number> = {
+        normalizer: flat(rewards_chosen).length,
+        ...(coefficient !== null && { center: Number(coefficient) }),
+      };
+      const out = await evaluate(
+        values,
+        knobs,
+        ["chosen", "rejected"],
+        ({ chosen, rejected, normalizer, margin, center }) => {
+          const { loss, accuracy, margin: gap } = rewardLoss(chosen, rejected, normalizer, {
+            ...(margin && { margin }),
+            ...(center && { centerCoefficient: center }),
+          });
+          return { loss, accuracy, gap };
+        },
+      );
       expectClose(out.loss, flat(c.expected.loss), tolerance(c.name), c.name);
-      expectClose(out.grad_chosen, flat(c.expected.grad_rewards_chosen), tolerance(c.name), `${c.name} gradient of chosen`);
-      expectClose(out.grad_rejected, flat(c.expected.grad_rewards_rejected), tolerance(c.name), `${c.name} gradient of rejected`);
+      expectClose(
+        out.grad_chosen,
+        flat(c.expected.grad_rewards_chosen),
+        tolerance(c.name),
+        `${c.name} gradient of chosen`,
+      );
+      expectClose(
+        out.grad_rejected,
+        flat(c.expected.grad_rewards_rejected),
+        tolerance(c.name),
+        `${c.name} gradient of rejected`,
+      );
       const mean = (x: ArrayLike<number>): number => Array.from(x).reduce((a, b) => a + b, 0) / x.length;
       expect(mean(out.accuracy)).toBeCloseTo(c.expected.metrics?.accuracy ?? NaN, 6);
       expect(mean(out.gap)).toBeCloseTo(c.expected.metrics?.margin ?? NaN, 5);
@@ -107,34 +140,58 @@ describe("dpo", () => {
   });
 
   it("sigmoid equals TRL's", async () => {
-    const sigmoid = (await cases("dpo")).filter((c) => JSON.stringify(c.config.loss_type) === '["sigmoid"]' && Object.keys(c.config).length === 2);
+    const sigmoid = (await cases("dpo")).filter((c) =>
+      JSON.stringify(c.config.loss_type) === '["sigmoid"]' && Object.keys(c.config).length === 2
+    );
     expect(sigmoid.length).toBeGreaterThan(3);
     for (const c of sigmoid) {
       const { policy_per_token_logps: policy, ref_per_token_logps: reference, completion_mask: mask } = c.inputs;
       const B = shapeOf(mask)[0] / 2;
-      const halves = (x: Sym): { chosen: Sym; rejected: Sym } => ({ chosen: slice(x, 0, 0, B), rejected: slice(x, 0, B, 2 * B) });
+      const halves = (x: Sym): { chosen: Sym; rejected: Sym } => ({
+        chosen: slice(x, 0, 0, B),
+        rejected: slice(x, 0, B, 2 * B),
+      });
       const out = await evaluate(
         { policy: tensorOf(policy), reference: tensorOf(reference), mask: tensorOf(mask) },
         { beta: Number(c.config.beta), normalizer: B },
         ["policy"],
         (x) => {
           const sums = halves(sequenceSum(x.policy, x.mask));
-          const { loss, chosenRewards, rejectedRewards } = dpoLoss(sums, halves(sequenceSum(x.reference, x.mask)), x.beta, x.normalizer);
+          const { loss, chosenRewards, rejectedRewards } = dpoLoss(
+            sums,
+            halves(sequenceSum(x.reference, x.mask)),
+            x.beta,
+            x.normalizer,
+          );
           return { loss, chosenRewards, rejectedRewards, logps: sums.chosen };
         },
       );
       const mean = (x: ArrayLike<number>): number => Array.from(x).reduce((a, b) => a + b, 0) / x.length;
       const metrics = c.expected.metrics ?? {};
       expectClose(out.loss, flat(c.expected.loss), tolerance(c.name), c.name);
-      expectClose(out.grad_policy, flat(c.expected.grad_policy_per_token_logps), tolerance(c.name), `${c.name} gradient`);
-      const pairs: [ArrayLike<number>, string][] = [[out.chosenRewards, "rewards/chosen"], [out.rejectedRewards, "rewards/rejected"], [out.logps, "logps/chosen"]];
-      for (const [got, key] of pairs) expectClose(Float32Array.of(mean(got)), [metrics[key]], tolerance(c.name), `${c.name} ${key}`);
+      expectClose(
+        out.grad_policy,
+        flat(c.expected.grad_policy_per_token_logps),
+        tolerance(c.name),
+        `${c.name} gradient`,
+      );
+      const pairs: [ArrayLike<number>, string][] = [[out.chosenRewards, "rewards/chosen"], [
+        out.rejectedRewards,
+        "rewards/rejected",
+      ], [out.logps, "logps/chosen"]];
+      for (const [got, key] of pairs) {
+        expectClose(Float32Array.of(mean(got)), [metrics[key]], tolerance(c.name), `${c.name} ${key}`);
+      }
     }
   });
 });
 
 describe("remax", () => {
-  const handling: Readonly<Record<string, KlHandling>> = { one_step: "oneStep", cumulative: "cumulative", none: "none" };
+  const handling: Readonly<Record<string, KlHandling>> = {
+    one_step: "oneStep",
+    cumulative: "cumulative",
+    none: "none",
+  };
 
   it("returns, loss and gradient equal the repository's, verl's and the paper's", async () => {
     for (const c of await cases("remax")) {
@@ -147,7 +204,12 @@ describe("remax", () => {
         mask,
         rewards: flat(c.inputs.rewards),
         baselineRewards: flat(c.inputs.baseline_rewards),
-      }, { klHandling, klCoef: Number(c.config.kl_ctl ?? 0), gamma: Number(c.config.gamma ?? 1), clipRewardValue: Number(c.config.clip_reward_value ?? Infinity) });
+      }, {
+        klHandling,
+        klCoef: Number(c.config.kl_ctl ?? 0),
+        gamma: Number(c.config.gamma ?? 1),
+        clipRewardValue: Number(c.config.clip_reward_value ?? Infinity),
+      });
       const wanted = c.expected.advantages ?? c.expected.returns;
       if (wanted !== undefined) {
         const masked = flat(wanted).map((g, i) => g * mask[i]);
@@ -156,13 +218,22 @@ describe("remax", () => {
       const shape = shapeOf(c.inputs.completion_mask);
       const normalizer = klHandling === "none" ? shape[0] : count(c.inputs.completion_mask);
       const out = await evaluate(
-        { logps: tensorOf(c.inputs.policy_per_token_logps), mask: tensorOf(c.inputs.completion_mask), returns: { shape, data: returns } },
+        {
+          logps: tensorOf(c.inputs.policy_per_token_logps),
+          mask: tensorOf(c.inputs.completion_mask),
+          returns: { shape, data: returns },
+        },
         { normalizer },
         ["logps"],
         (x) => ({ loss: policyGradientLoss(x.logps, x.returns, x.mask, x.normalizer) }),
       );
       expectClose(out.loss, flat(c.expected.loss ?? c.expected.loss_re_expressed), tolerance(c.name), c.name);
-      expectClose(out.grad_logps, flat(c.expected.grad_policy_per_token_logps), tolerance(c.name), `${c.name} gradient`);
+      expectClose(
+        out.grad_logps,
+        flat(c.expected.grad_policy_per_token_logps),
+        tolerance(c.name),
+        `${c.name} gradient`,
+      );
     }
   });
 });

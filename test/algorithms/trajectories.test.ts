@@ -20,7 +20,16 @@ import { expectClose } from "../support/check-op.ts";
 import { charTokenizer, tinyConfig, words } from "../support/tiny.ts";
 
 const STEPS = 30;
-const shared: Pick<TrainingConfig, "maxSteps" | "learningRate" | "lrSchedulerType" | "warmupSteps" | "perDeviceTrainBatchSize" | "gradientAccumulationSteps" | "weightDecay"> = {
+const shared: Pick<
+  TrainingConfig,
+  | "maxSteps"
+  | "learningRate"
+  | "lrSchedulerType"
+  | "warmupSteps"
+  | "perDeviceTrainBatchSize"
+  | "gradientAccumulationSteps"
+  | "weightDecay"
+> = {
   maxSteps: STEPS,
   learningRate: 3e-3,
   lrSchedulerType: "cosine",
@@ -34,21 +43,43 @@ const batching = { padTokenId: 0, vocabSize: 32, maxLength: 32, buckets: [8, 12,
 const encode = (text: string): number[] => tokenizer.encode(text);
 const ended = (text: string): number[] => [...encode(text), 1];
 
-const completions = words(18, 1).map((prompt, i) => ({ promptIds: encode(prompt), completionIds: ended(words(18, 2)[i]) }));
-const pairs = words(18, 3).map((prompt, i) => ({ promptIds: encode(prompt), chosenIds: ended(words(18, 4)[i]), rejectedIds: ended(words(18, 5)[i]) }));
-const reward = (_: readonly string[], texts: readonly string[]): number[] => texts.map((t) => [...t].filter((c) => c === "b").length - 0.1 * t.length);
+const completions = words(18, 1).map((prompt, i) => ({
+  promptIds: encode(prompt),
+  completionIds: ended(words(18, 2)[i]),
+}));
+const pairs = words(18, 3).map((prompt, i) => ({
+  promptIds: encode(prompt),
+  chosenIds: ended(words(18, 4)[i]),
+  rejectedIds: ended(words(18, 5)[i]),
+}));
+const reward = (_: readonly string[], texts: readonly string[]): number[] =>
+  texts.map((t) => [...t].filter((c) => c === "b").length - 0.1 * t.length);
 
-const runs: Record<string, { config: ModelConfig; start(actors: Actors, backend: Backend): AsyncGenerator<StepEvent> }> = {
+const runs: Record<
+  string,
+  { config: ModelConfig; start(actors: Actors, backend: Backend): AsyncGenerator<StepEvent> }
+> = {
   sft: { config: tinyConfig(), start: (actors) => sft(actors, completions, batching, { ...SFT_DEFAULTS, ...shared }) },
   "sft of a GPT-2, blocks recomputed": {
-    config: tinyConfig({ family: "gpt2", kvHeads: 2, normEps: 1e-5, ropeTheta: 0, activation: "gelu_new", attentionBias: true }),
+    config: tinyConfig({
+      family: "gpt2",
+      kvHeads: 2,
+      normEps: 1e-5,
+      ropeTheta: 0,
+      activation: "gelu_new",
+      attentionBias: true,
+    }),
     start: (actors) => sft(actors, completions, batching, { ...SFT_DEFAULTS, ...shared, gradientCheckpointing: true }),
   },
   reward: {
     config: tinyConfig({ head: "score" }),
-    start: (actors) => rewardModel(actors, pairs, batching, { ...REWARD_DEFAULTS, ...shared, centerRewardsCoefficient: 0.01 }),
+    start: (actors) =>
+      rewardModel(actors, pairs, batching, { ...REWARD_DEFAULTS, ...shared, centerRewardsCoefficient: 0.01 }),
   },
-  dpo: { config: tinyConfig(), start: (actors) => dpo(actors, pairs, batching, { ...DPO_DEFAULTS, ...shared, beta: 0.3 }) },
+  dpo: {
+    config: tinyConfig(),
+    start: (actors) => dpo(actors, pairs, batching, { ...DPO_DEFAULTS, ...shared, beta: 0.3 }),
+  },
   remax: {
     config: tinyConfig(),
     start(actors, backend) {
@@ -81,7 +112,11 @@ describe("the first step", () => {
     const policy = createModel(gpu, config, initialWeights(config, 11), "policy");
     const generator = createGenerator(gpu, policy);
     const prompts = words(24, 8).map(encode);
-    const texts = await generator.generate(prompts, { maxNewTokens: 8, seed: 3, sampling: { topP: 0.9, temperature: 1.3 } });
+    const texts = await generator.generate(prompts, {
+      maxNewTokens: 8,
+      seed: 3,
+      sampling: { topP: 0.9, temperature: 1.3 },
+    });
     generator.close();
     const batch = collate(texts.map((t, b) => ({ promptIds: prompts[b], completionIds: t.tokens })), batching);
     const trained = await createScorer(gpu, policy)(batch);
@@ -104,14 +139,25 @@ describe("micro-batches", () => {
       const policy = createModel(gpu, config, initialWeights(config, 11), `micro ${perDeviceTrainBatchSize}`);
       const recipe = { ...SFT_DEFAULTS, ...shared, maxSteps: 6, perDeviceTrainBatchSize, gradientAccumulationSteps };
       const events: StepEvent[] = [];
-      for await (const e of sft({ backend: gpu, policy, restore: () => Promise.resolve(0) }, completions, batching, recipe)) events.push(e);
+      for await (
+        const e of sft({ backend: gpu, policy, restore: () => Promise.resolve(0) }, completions, batching, recipe)
+      ) events.push(e);
       results.push({ events, weights: await downloadWeights(gpu, policy) });
     }
     const [whole, ...split] = results;
     for (const { events, weights } of split) {
       // The sums run in another order: f32 rounding, which six Adam steps carry on.
-      events.forEach((e, i) => expectClose(Float32Array.from(Object.values(e.metrics)), Object.values(whole.events[i].metrics), 1e-5, `step ${i + 1}`));
-      for (const [name, { data }] of whole.weights) expectClose(weights.get(name)?.data ?? new Float32Array(), data, 2e-4, name);
+      events.forEach((e, i) =>
+        expectClose(
+          Float32Array.from(Object.values(e.metrics)),
+          Object.values(whole.events[i].metrics),
+          1e-5,
+          `step ${i + 1}`,
+        )
+      );
+      for (const [name, { data }] of whole.weights) {
+        expectClose(weights.get(name)?.data ?? new Float32Array(), data, 2e-4, name);
+      }
     }
   });
 });
@@ -128,12 +174,18 @@ describe("thirty steps, GPU against the interpreter", () => {
           if (Math.abs(want.metrics["rewards/margins"]) < 1e-5 && key === "rewards/accuracies") continue;
           // Adam divides by √v̂: where a gradient is nearly 0, f32 rounding moves a weight by its whole step, so a
           // trajectory's agreement is that of its sums, 1e-3, and not that of one step, 1e-6.
-          expect(Math.abs(gpu.events[i].metrics[key] - value), `step ${i + 1} ${key}`).toBeLessThanOrEqual(1e-3 * Math.max(1, Math.abs(value)));
+          expect(Math.abs(gpu.events[i].metrics[key] - value), `step ${i + 1} ${key}`).toBeLessThanOrEqual(
+            1e-3 * Math.max(1, Math.abs(value)),
+          );
         }
-        expect(gpu.events[i].samples).toEqual(want.samples?.map((s) => ({ ...s, reward: expect.closeTo(s.reward ?? NaN, 5) })));
+        expect(gpu.events[i].samples).toEqual(
+          want.samples?.map((s) => ({ ...s, reward: expect.closeTo(s.reward ?? NaN, 5) })),
+        );
       }
       // Thirty steps of 3e-3 move a weight by up to 0.09; agreement to 2 % of that is far below what a frozen knob gives.
-      for (const [key, { data }] of truth.weights) expectClose(gpu.weights.get(key)?.data ?? new Float32Array(), data, 2e-3, key);
+      for (const [key, { data }] of truth.weights) {
+        expectClose(gpu.weights.get(key)?.data ?? new Float32Array(), data, 2e-3, key);
+      }
     });
   }
 });

@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AttuneError } from "../../src/core/errors.ts";
 import { folderFiles } from "../../src/models/folder.ts";
-import { createTrainer, type ModelFiles, type RunRequest, type Trainer, type TrainerEvent } from "../../workers/client.ts";
+import {
+  createTrainer,
+  type ModelFiles,
+  type RunRequest,
+  type Trainer,
+  type TrainerEvent,
+} from "../../workers/client.ts";
 import { tinyFolder, tinyPreferences, tinyPrompts } from "../run/tiny.ts";
 
 const modelFiles = (): ModelFiles =>
@@ -65,7 +71,13 @@ describe("the training worker", () => {
     const request = remax({ config, watch: { prompts: ["Is it calm?"], every: 1, maxNewTokens: 8 } });
     const end = await trainer.start(request, onEvent, shortness);
     expect(end).toEqual({ type: "done", step: 2 });
-    expect("files" in request.model && [...request.model.files.values()].map((bytes) => bytes.length)).toEqual([0, 0, 0, 0, 0]);
+    expect("files" in request.model && [...request.model.files.values()].map((bytes) => bytes.length)).toEqual([
+      0,
+      0,
+      0,
+      0,
+      0,
+    ]);
     expect(steps()).toEqual([1, 2]);
     expect(structuredClone(events)).toEqual(events);
     expect(events[0]).toMatchObject({ type: "ready", startStep: 0, maxSteps: 2, history: [] });
@@ -159,7 +171,12 @@ describe("the training worker", () => {
 
   it("selects the best of n", async () => {
     const { events, onEvent } = recorder();
-    const request = { model: { files: modelFiles() }, data: { prompts: tinyPrompts }, count: 2, config: { n: 3, maxCompletionLength: 8, perDeviceBatchSize: 2 } };
+    const request = {
+      model: { files: modelFiles() },
+      data: { prompts: tinyPrompts },
+      count: 2,
+      config: { n: 3, maxCompletionLength: 8, perDeviceBatchSize: 2 },
+    };
     expect(await trainer.select(request, onEvent, shortness)).toEqual({ type: "done", step: 2 });
     const selections = events.filter((event) => event.type === "selection");
     expect(selections.map(({ prompt }) => prompt)).toEqual(tinyPrompts.slice(0, 2).map(({ prompt }) => prompt));
@@ -167,7 +184,8 @@ describe("the training worker", () => {
       expect(completions).toHaveLength(3);
       expect(rewards[best]).toBe(Math.max(...rewards));
     }
-    const mean = (f: (rewards: readonly number[]) => number) => (f(selections[0].rewards) + f(selections[1].rewards)) / 2;
+    const mean = (f: (rewards: readonly number[]) => number) =>
+      (f(selections[0].rewards) + f(selections[1].rewards)) / 2;
     const byN = selections[1].byN;
     // Best-of-1 is the mean reward, best-of-n the mean of the highest; up to rounding in float64.
     expect(byN[0].reward).toBeCloseTo(mean((r) => r.reduce((a, b) => a + b, 0) / 3), 10);
@@ -182,9 +200,13 @@ describe("the training worker", () => {
     expect(unknown.code).toBe("unknown-config-field");
     expect(unknown.message).toContain("learningRate");
     expect(await errorOf(trainer.start(wrong, ignore))).toMatchObject({ code: "model-files" });
-    expect(await errorOf(trainer.start(dpo({ model: { files: new Map() } }), ignore))).toMatchObject({ code: "model-config-missing" });
+    expect(await errorOf(trainer.start(dpo({ model: { files: new Map() } }), ignore))).toMatchObject({
+      code: "model-config-missing",
+    });
     expect(await errorOf(trainer.start(dpo({ run: "a/b" }), ignore))).toMatchObject({ code: "run-name" });
-    expect(await errorOf(trainer.start(dpo({ data: { prompts: tinyPrompts } }), ignore))).toMatchObject({ code: "data-kind" });
+    expect(await errorOf(trainer.start(dpo({ data: { prompts: tinyPrompts } }), ignore))).toMatchObject({
+      code: "data-kind",
+    });
     expect(await errorOf(trainer.start(remax(), ignore))).toMatchObject({ code: "reward-missing" });
     expect(await errorOf(trainer.start({ resume: newRun() }, ignore))).toMatchObject({ code: "run-missing" });
     expect(await errorOf(trainer.pause())).toMatchObject({ code: "trainer-idle" });

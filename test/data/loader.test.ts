@@ -30,7 +30,9 @@ describe("stepBatches", () => {
     const at = stepBatches({ count: 100, batchSize: 10, seed: 4, lengths });
     const epoch = Array.from({ length: 10 }, (_, t) => at(t));
     expect(new Set(epoch.flat()).size).toBe(100);
-    const spreads = epoch.map((rows) => Math.max(...rows.map((i) => lengths[i])) - Math.min(...rows.map((i) => lengths[i])));
+    const spreads = epoch.map((rows) =>
+      Math.max(...rows.map((i) => lengths[i])) - Math.min(...rows.map((i) => lengths[i]))
+    );
     expect(Math.max(...spreads)).toBeLessThanOrEqual(5); // 100 lengths over 50 values, sorted into tens
     const shortest = epoch.map((rows) => Math.min(...rows.map((i) => lengths[i])));
     expect(shortest).not.toEqual([...shortest].sort((a, b) => a - b)); // batches come in no order of length

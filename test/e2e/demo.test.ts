@@ -14,7 +14,9 @@ async function serveModels(): Promise<{ server: Server; address: string }> {
   const model = tinyFolder({ maxPositions: 160, initializerRange: 0.3 });
   const folders = { tiny: model, reward: withScoreHead(model, 2) };
   const files = new Map(
-    Object.entries(folders).flatMap(([at, folder]) => [...folderFiles(folder)].map(([name, bytes]) => [`/${at}/${name}`, bytes])),
+    Object.entries(folders).flatMap(([at, folder]) =>
+      [...folderFiles(folder)].map(([name, bytes]) => [`/${at}/${name}`, bytes])
+    ),
   );
   const server = createServer((request, response) => {
     const bytes = files.get(request.url ?? "");
@@ -27,7 +29,8 @@ async function serveModels(): Promise<{ server: Server; address: string }> {
   return { server, address: `http://127.0.0.1:${place.port}` };
 }
 
-const textOf = (page: Page, selector: string): Promise<string> => page.$eval(selector, (element) => element.textContent ?? "");
+const textOf = (page: Page, selector: string): Promise<string> =>
+  page.$eval(selector, (element) => element.textContent ?? "");
 
 /** Waits until the state line matches, and gives it. @throws Error with the page's message when the run fails instead */
 async function state(page: Page, pattern: RegExp): Promise<string> {
@@ -53,7 +56,10 @@ const paintedPixels = (page: Page): Promise<number> =>
     const { data } = canvas.getContext("2d")?.getImageData(0, 0, width, height) ?? { data: [] };
     let painted = 0;
     for (let i = 0; i < data.length; i += 4) {
-      if (data[i + 3] > 200 && Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) > 40) painted++;
+      if (
+        data[i + 3] > 200 &&
+        Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) > 40
+      ) painted++;
     }
     return painted;
   });
@@ -87,7 +93,9 @@ describe("the demo", () => {
   beforeAll(async () => {
     const served = await serveModels();
     server = served.server;
-    models = `model=${encodeURIComponent(`${served.address}/tiny`)}&rewardModel=${encodeURIComponent(`${served.address}/reward`)}`;
+    models = `model=${encodeURIComponent(`${served.address}/tiny`)}&rewardModel=${
+      encodeURIComponent(`${served.address}/reward`)
+    }`;
   });
   afterAll(() => new Promise<void>((resolve) => server.close(() => resolve())));
 
@@ -97,7 +105,9 @@ describe("the demo", () => {
       await watchFrames(page);
       await page.click("#start");
       expect(stepOf(await state(page, /^Running: ([3-9]|\d\d)/))).toBeGreaterThan(2);
-      expect(await textOf(page, "#facts")).toMatch(/^Model tiny, [\d,]+ parameters · on .+ · peak memory by plan [\d.]+ [KM]iB$/);
+      expect(await textOf(page, "#facts")).toMatch(
+        /^Model tiny, [\d,]+ parameters · on .+ · peak memory by plan [\d.]+ [KM]iB$/,
+      );
       expect(await textOf(page, "#rate")).toMatch(/\d+ tokens\/s · [\d.]+ s a step · about \d+ (s|min) left/);
       expect(await page.$$eval("#samples-body tr", (rows) => rows.length)).toBe(6);
       // A line two pixels wide, over more than a few of them.
@@ -122,9 +132,12 @@ describe("the demo", () => {
 
       await page.reload();
       await page.waitForSelector("#saved:not([hidden])");
-      expect(await textOf(page, "#saved-text")).toBe(`A run of ReMax is saved in this browser, at step ${stopped} of 400.`);
+      expect(await textOf(page, "#saved-text")).toBe(
+        `A run of ReMax is saved in this browser, at step ${stopped} of 400.`,
+      );
       await page.click("#saved-resume");
-      expect(stepOf(await state(page, new RegExp(`^Running: (${stopped + 1}|${stopped + 2}|${stopped + 3}) of`)))).toBeGreaterThan(stopped);
+      expect(stepOf(await state(page, new RegExp(`^Running: (${stopped + 1}|${stopped + 2}|${stopped + 3}) of`))))
+        .toBeGreaterThan(stopped);
       await page.click("#stop");
       await state(page, /^Stopped/);
       await page.waitForSelector("#saved:not([hidden])");
@@ -157,7 +170,9 @@ describe("the demo", () => {
   it("keeps the recipe in its address", async () => {
     await withPage("", async (page) => {
       await page.click('input[value="dpo"]');
-      expect(await page.evaluate(() => location.hash)).toMatch(/^#algorithm=dpo&maxSteps=\d+&learningRate=[\d.]+&beta=[\d.]+&seed=\d+$/);
+      expect(await page.evaluate(() => location.hash)).toMatch(
+        /^#algorithm=dpo&maxSteps=\d+&learningRate=[\d.]+&beta=[\d.]+&seed=\d+$/,
+      );
       await page.$eval("#setting-beta", (input) => (input as HTMLInputElement).value = "");
       await page.type("#setting-beta", "0.25");
       expect(await page.evaluate(() => location.hash)).toContain("beta=0.25");

@@ -10,7 +10,9 @@ beforeAll(async () => {
   const adapter = await navigator.gpu.requestAdapter();
   if (!adapter) throw new Error("these tests need a WebGPU adapter");
   // A shader's f16 form is its own concern; the files as they are need nothing beyond the default.
-  device = await adapter.requestDevice({ requiredFeatures: features.filter((f) => adapter.features.has(f)) as GPUFeatureName[] });
+  device = await adapter.requestDevice({
+    requiredFeatures: features.filter((f) => adapter.features.has(f)) as GPUFeatureName[],
+  });
 });
 
 afterAll(() => device.destroy());

@@ -13,7 +13,10 @@ import { requireTokenizer } from "../../src/run/data.ts";
 import { testGpu } from "../support/backends.ts";
 import { readBytes } from "../support/files.ts";
 
-const bundled = (name: string): Reader => ({ describe: `models/${name}`, read: (file) => readBytes(`models/${name}/${file}`).catch(() => undefined) });
+const bundled = (name: string): Reader => ({
+  describe: `models/${name}`,
+  read: (file) => readBytes(`models/${name}/${file}`).catch(() => undefined),
+});
 
 describe("models/attune-1m", () => {
   it("has about a million parameters", async () => {
@@ -29,7 +32,11 @@ describe("models/attune-1m", () => {
     const gpu = await testGpu();
     const score = createScorer(gpu, createModel(gpu, folder.config, folder.tensors, "bundled"));
     const rows = exchanges({ seed: 2, split: "heldout", count: 512 });
-    const batching = { padTokenId: tokenizer.padTokenId, vocabSize: folder.config.vocabSize, maxLength: folder.config.maxPositions };
+    const batching = {
+      padTokenId: tokenizer.padTokenId,
+      vocabSize: folder.config.vocabSize,
+      maxLength: folder.config.maxPositions,
+    };
     let [model, generator] = [0, 0];
     for (let start = 0; start < rows.length; start += 64) {
       const part = rows.slice(start, start + 64);
@@ -51,8 +58,13 @@ describe("models/attune-1m-reward", () => {
     const score = createRewardScorer(gpu, createModel(gpu, folder.config, folder.tensors, "bundled reward"));
     // Labels at a low temperature are gold's own order.
     const pairs = preferencePairs({ seed: 3, split: "heldoutPairs", count: 256 }, { temperature: 1e-3 });
-    const batching = { padTokenId: tokenizer.padTokenId, vocabSize: folder.config.vocabSize, maxLength: folder.config.maxPositions };
-    const texts = (key: "chosen" | "rejected"): number[][] => pairs.map((p) => encodeRow(tokenizer, p.prompt, p[key])).map((r) => [...r.promptIds, ...r.completionIds]);
+    const batching = {
+      padTokenId: tokenizer.padTokenId,
+      vocabSize: folder.config.vocabSize,
+      maxLength: folder.config.maxPositions,
+    };
+    const texts = (key: "chosen" | "rejected"): number[][] =>
+      pairs.map((p) => encodeRow(tokenizer, p.prompt, p[key])).map((r) => [...r.promptIds, ...r.completionIds]);
     const [chosen, rejected] = [await score(texts("chosen"), batching), await score(texts("rejected"), batching)];
     const accuracy = chosen.filter((r, i) => r > rejected[i]).length / pairs.length;
     expect(accuracy).toBeGreaterThan(0.8); // a coin gives 0.5 ± 0.03

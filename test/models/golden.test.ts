@@ -42,7 +42,10 @@ for (const name of ["gpt2", "llama-gqa"]) {
       const forward = program(gpu, name, ({ tokens, targets, mask, normalizer }) => {
         const net = model.net(scopeOf(model.parameters));
         const { logp, entropy } = net.tokenStats(tokens, targets);
-        return { outputs: { logits: net.logits(net.hidden(tokens)), logp, entropy, loss: sftLoss(logp, mask, normalizer) }, effects: [] };
+        return {
+          outputs: { logits: net.logits(net.hidden(tokens)), logp, entropy, loss: sftLoss(logp, mask, normalizer) },
+          effects: [],
+        };
       });
       const out = await forward.run({ ...batch, normalizer: batch.mask.data.reduce((a, b) => a + b, 0) });
       const [B, T] = batch.tokens.shape;
@@ -53,9 +56,16 @@ for (const name of ["gpt2", "llama-gqa"]) {
         for (let t = 0; t < T; t++) {
           const i = b * T + t;
           if (attended[i] === 0) continue; // values at padding are of no consequence
-          expectClose(out.logits.subarray(i * V, (i + 1) * V), logits.subarray(i * V, (i + 1) * V), 1e-4, `logits ${b},${t}`);
+          expectClose(
+            out.logits.subarray(i * V, (i + 1) * V),
+            logits.subarray(i * V, (i + 1) * V),
+            1e-4,
+            `logits ${b},${t}`,
+          );
           expect(Math.abs(out.entropy[i] - entropy[i])).toBeLessThanOrEqual(1e-4);
-          if (batch.mask.data[i] === 1) expect(Math.abs(out.logp[i] - logps[b * (T - 1) + t])).toBeLessThanOrEqual(1e-4);
+          if (batch.mask.data[i] === 1) {
+            expect(Math.abs(out.logp[i] - logps[b * (T - 1) + t])).toBeLessThanOrEqual(1e-4);
+          }
         }
       }
       expect(Math.abs(out.loss[0] - golden.tensor("loss").data[0])).toBeLessThanOrEqual(2e-5);
@@ -90,8 +100,13 @@ for (const name of ["gpt2", "llama-gqa"]) {
       for (const run of golden.expected.adamw) {
         const everything = !run.name.includes("warmup"); // the first run decays all parameters
         const base = createModel(gpu, golden.folder.config, golden.folder.tensors, "unused");
-        const parameters = parameterSet(`policy ${run.name}`, base.parameters.specs.map((s) => ({ ...s, decay: everything || s.decay })));
-        for (const [key, view] of parameters.views) gpu.upload(view, golden.folder.tensors.get(key)?.data ?? new Float32Array());
+        const parameters = parameterSet(
+          `policy ${run.name}`,
+          base.parameters.specs.map((s) => ({ ...s, decay: everything || s.decay })),
+        );
+        for (const [key, view] of parameters.views) {
+          gpu.upload(view, golden.folder.tensors.get(key)?.data ?? new Float32Array());
+        }
         const model: Model = { ...base, parameters, net: (scope) => decoder(golden.folder.config, scope) };
         const { betas, eps, weight_decay: weightDecay, max_grad_norm } = run.optimizer;
         const step = compileStep(gpu, run.name, model, adamw({ betas, eps, weightDecay }), (net, b) => ({
@@ -100,10 +115,16 @@ for (const name of ["gpt2", "llama-gqa"]) {
         const batch = goldenBatch(golden);
         const normalizer = batch.mask.data.reduce((a, b) => a + b, 0);
         for (let t = 0; t < run.steps; t++) {
-          const result = await step(batch, { learningRate: run.learning_rates[t], maxGradNorm: max_grad_norm ?? 0, normalizer });
+          const result = await step(batch, {
+            learningRate: run.learning_rates[t],
+            maxGradNorm: max_grad_norm ?? 0,
+            normalizer,
+          });
           expect(Math.abs(result.loss - run.losses[t]), `${run.name}: loss ${t}`).toBeLessThanOrEqual(1e-4);
           // Norms sum thousands of squares in f32: 1e-4 of their size.
-          expect(Math.abs(result.gradNorm - run.grad_norms[t]), `${run.name}: norm ${t}`).toBeLessThanOrEqual(1e-4 * run.grad_norms[t] + 1e-4);
+          expect(Math.abs(result.gradNorm - run.grad_norms[t]), `${run.name}: norm ${t}`).toBeLessThanOrEqual(
+            1e-4 * run.grad_norms[t] + 1e-4,
+          );
         }
       }
     });
@@ -115,7 +136,12 @@ for (const name of ["gpt2", "llama-gqa"]) {
       const generator = createGenerator(gpu, model);
       const cases = golden.expected.greedy;
       const { max_new_tokens: maxNewTokens } = cases[0];
-      const out = await generator.generate(cases.map((c) => c.prompt_ids), { maxNewTokens, seed: 1, sampling: GREEDY, eosTokenIds: [] });
+      const out = await generator.generate(cases.map((c) => c.prompt_ids), {
+        maxNewTokens,
+        seed: 1,
+        sampling: GREEDY,
+        eosTokenIds: [],
+      });
       cases.forEach((c, i) => {
         expect(out[i].tokens).toEqual(c.generated_ids);
         expectClose(Float32Array.from(out[i].logps), c.logps, 1e-4, `log-probabilities ${i}`);

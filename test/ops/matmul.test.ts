@@ -25,6 +25,8 @@ describe("matmul", () => {
   }
 
   it("says which sizes differ", () => {
-    expect(() => matmul(input("a", [4, 8]), input("b", [6, 2]))).toThrow("matmul: inner sizes or batches differ, got [4,8] · [6,2]; transpose b?");
+    expect(() => matmul(input("a", [4, 8]), input("b", [6, 2]))).toThrow(
+      "matmul: inner sizes or batches differ, got [4,8] · [6,2]; transpose b?",
+    );
   });
 });

@@ -13,7 +13,9 @@ describe("unary ops", () => {
   checkOp(unaryOps.log, [{ name: "positive", inputs: [n], attrs: NONE, map: positiveOnly }]);
   checkOp(unaryOps.sqrt, [{ name: "positive", inputs: [n], attrs: NONE, map: positiveOnly }]);
   checkOp(unaryOps.reciprocal, [{ name: "positive", inputs: [n], attrs: NONE, map: positiveOnly }]);
-  for (const op of [unaryOps.tanh, unaryOps.sigmoid, unaryOps.logSigmoid, unaryOps.silu, unaryOps.gelu, unaryOps.geluSlope]) {
+  for (
+    const op of [unaryOps.tanh, unaryOps.sigmoid, unaryOps.logSigmoid, unaryOps.silu, unaryOps.gelu, unaryOps.geluSlope]
+  ) {
     checkOp(op, [
       { name: "normal", inputs: [n], attrs: NONE },
       { name: "tiny", inputs: [n], attrs: NONE, map: (x) => x * 1e-3 },
@@ -31,17 +33,22 @@ describe("unary ops", () => {
 describe("binary ops", () => {
   const shapes = [[[2, 3, 5], [2, 3, 5]], [[2, 3, 5], [5]], [[4, 1, 3], [2, 1]], [[], [6]], [[2, 1, 2, 1], [3, 1, 4]]];
   for (const op of Object.values(binaryOps)) {
-    checkOp(op, shapes.map((inputs) => ({
-      name: inputs.map((s) => `[${s}]`).join(" with "),
-      inputs,
-      attrs: {},
-      // The divisor stays away from 0.
-      map: (x: number, i: number) => op.name === "div" && i === 1 ? positiveOnly(x) : x,
-    })));
+    checkOp(
+      op,
+      shapes.map((inputs) => ({
+        name: inputs.map((s) => `[${s}]`).join(" with "),
+        inputs,
+        attrs: {},
+        // The divisor stays away from 0.
+        map: (x: number, i: number) => op.name === "div" && i === 1 ? positiveOnly(x) : x,
+      })),
+    );
   }
   checkOp(expandOp, [{ name: "[3,1] to [2,3,4]", inputs: [[3, 1]], attrs: { shape: [2, 3, 4] } }]);
 
   it("names both shapes when they do not broadcast", () => {
-    expect(() => binaryOps.add.shape([{ shape: [2, 3] }, { shape: [4] }] as never, {})).toThrow(/add: .*\[2,3\] and \[4\]/);
+    expect(() => binaryOps.add.shape([{ shape: [2, 3] }, { shape: [4] }] as never, {})).toThrow(
+      /add: .*\[2,3\] and \[4\]/,
+    );
   });
 });

@@ -1,6 +1,6 @@
 /** Plans: what they print, what they hold in memory, what they refuse. */
 import { describe, expect, it } from "vitest";
-import { sftStep, SFT_DEFAULTS } from "../../src/algorithms/sft.ts";
+import { SFT_DEFAULTS, sftStep } from "../../src/algorithms/sft.ts";
 import { collate } from "../../src/data/batch.ts";
 import { input, read, variable } from "../../src/graph/sym.ts";
 import { createModel, initialWeights } from "../../src/models/model.ts";
@@ -35,7 +35,11 @@ describe("a printed plan", () => {
 describe("memory", () => {
   it("temporaries share a slot when their lives do not meet", () => {
     // a lives 0-1, b 1-2, c 2-3: a and c may share; the largest chooses first.
-    const { slots, assignment } = planSlots([{ bytes: 64, first: 0, last: 1 }, { bytes: 32, first: 1, last: 2 }, { bytes: 48, first: 2, last: 3 }]);
+    const { slots, assignment } = planSlots([{ bytes: 64, first: 0, last: 1 }, { bytes: 32, first: 1, last: 2 }, {
+      bytes: 48,
+      first: 2,
+      last: 3,
+    }]);
     expect(slots).toEqual([64, 32]);
     expect(assignment).toEqual([0, 1, 0]);
   });
@@ -50,7 +54,10 @@ describe("memory", () => {
   it("recomputed blocks take less of it", async () => {
     const gpu = await testGpu();
     const config = tinyConfig({ layers: 6, hiddenSize: 32, headDim: 16, intermediateSize: 96 });
-    const rows = Array.from({ length: 8 }, () => ({ promptIds: [2], completionIds: Array.from({ length: 24 }, (_, i) => 2 + i) }));
+    const rows = Array.from(
+      { length: 8 },
+      () => ({ promptIds: [2], completionIds: Array.from({ length: 24 }, (_, i) => 2 + i) }),
+    );
     const batch = collate(rows, { padTokenId: 0, vocabSize: 32, maxLength: 32 });
     const slots = [];
     for (const gradientCheckpointing of [false, true]) {
@@ -90,15 +97,24 @@ describe("programs", () => {
     const plan = await double.plan({ x: normal([2], 1) });
     await expect(plan.run({})).rejects.toThrow('input "x" f32[2] is missing');
     await expect(plan.run({ x: normal([3], 1) })).rejects.toThrow('input "x" is f32[2], got f32[3] (3 elements)');
-    await expect(plan.run({ x: { shape: [2], data: new Uint32Array(2) } })).rejects.toThrow('input "x" is f32[2], got u32[2]');
+    await expect(plan.run({ x: { shape: [2], data: new Uint32Array(2) } })).rejects.toThrow(
+      'input "x" is f32[2], got u32[2]',
+    );
   });
 
   it("refuse what the device cannot bind, before allocating", async () => {
     const gpu = await testGpu();
     const before = gpu.memory().bytes;
     const elements = Math.floor(gpu.gpu.limits.maxStorageBufferBindingSize / 4) + 64;
-    const large = program(gpu, "large", ({ x }) => ({ outputs: { y: sumAll(mul(add(input("z", [1, 1]), 0), input("w", [elements]))), x }, effects: [] }));
-    await expect(large.plan({ x: 1 })).rejects.toMatchObject({ code: "plan-too-large", message: expect.stringContaining("smaller batch") });
+    const large = program(
+      gpu,
+      "large",
+      ({ x }) => ({ outputs: { y: sumAll(mul(add(input("z", [1, 1]), 0), input("w", [elements]))), x }, effects: [] }),
+    );
+    await expect(large.plan({ x: 1 })).rejects.toMatchObject({
+      code: "plan-too-large",
+      message: expect.stringContaining("smaller batch"),
+    });
     expect(gpu.memory().bytes).toBe(before);
   });
 });

@@ -15,13 +15,24 @@ export interface GoldenModel {
 interface GoldenExpected {
   readonly adamw: readonly {
     readonly name: string;
-    readonly optimizer: { readonly lr: number; readonly betas: [number, number]; readonly eps: number; readonly weight_decay: number; readonly max_grad_norm: number | null };
+    readonly optimizer: {
+      readonly lr: number;
+      readonly betas: [number, number];
+      readonly eps: number;
+      readonly weight_decay: number;
+      readonly max_grad_norm: number | null;
+    };
     readonly losses: readonly number[];
     readonly grad_norms: readonly number[];
     readonly learning_rates: readonly number[];
     readonly steps: number;
   }[];
-  readonly greedy: readonly { readonly prompt_ids: number[]; readonly max_new_tokens: number; readonly generated_ids: number[]; readonly logps: number[] }[];
+  readonly greedy: readonly {
+    readonly prompt_ids: number[];
+    readonly max_new_tokens: number;
+    readonly generated_ids: number[];
+    readonly logps: number[];
+  }[];
 }
 
 export async function goldenModel(name: string): Promise<GoldenModel> {

@@ -43,5 +43,8 @@ export const charTokenizer = (vocabSize = 32): Tokenizer => ({
 /** Seeded words over the first letters of the alphabet. */
 export function words(count: number, seed: number, letters = 6): string[] {
   const rng = new Rng(seed);
-  return Array.from({ length: count }, () => Array.from({ length: 2 + rng.int(5) }, () => String.fromCharCode(97 + rng.int(letters))).join(""));
+  return Array.from(
+    { length: count },
+    () => Array.from({ length: 2 + rng.int(5) }, () => String.fromCharCode(97 + rng.int(letters))).join(""),
+  );
 }
