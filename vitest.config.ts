@@ -28,6 +28,8 @@ export default defineConfig({
       },
       {
         extends: true,
+        // Found late, they would reload the page in the middle of a run.
+        optimizeDeps: { include: ["comlink", "idb-keyval", "valibot", "@huggingface/tokenizers"] },
         test: {
           name: "browser",
           include: inChromium.map((folder) => `test/${folder}/**/*.test.ts`),

@@ -1,7 +1,8 @@
 import { algorithms } from "../run/algorithms.ts";
 import { preferenceData, requireTokenizer } from "../run/data.ts";
 import { withScoreHead } from "../run/reward.ts";
-import { BUNDLED_CONFIG, bundledPairs } from "./bundled.ts";
+import { bundledPairs } from "../data/tasks/bundled.ts";
+import { BUNDLED_CONFIG } from "../run/bundled.ts";
 import type { Command } from "./command.ts";
 import { openBackend, openModel, readRows } from "./inputs.ts";
 import { COMMON, configFrom, fieldOptions, MODEL, TRAINING } from "./options.ts";

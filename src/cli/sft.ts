@@ -1,6 +1,7 @@
 import { algorithms } from "../run/algorithms.ts";
 import { completionData, requireTokenizer } from "../run/data.ts";
-import { BUNDLED_CONFIG, bundledExchanges } from "./bundled.ts";
+import { bundledExchanges } from "../data/tasks/bundled.ts";
+import { BUNDLED_CONFIG } from "../run/bundled.ts";
 import type { Command } from "./command.ts";
 import { openBackend, openModel, readRows } from "./inputs.ts";
 import { COMMON, configFrom, fieldOptions, MODEL, required, TRAINING } from "./options.ts";

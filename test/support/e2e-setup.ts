@@ -13,7 +13,9 @@ declare module "vitest" {
 
 /** Vitest's globalSetup of the end-to-end project: one Vite server and one Chromium. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const server = await createServer({ configFile: "vite.config.ts", server: { port: 0 }, logLevel: "error" });
+  // Nothing reloads the page in the middle of a test, not even an edit of the sources.
+  const quiet = { port: 0, hmr: false, watch: null } as const;
+  const server = await createServer({ configFile: "vite.config.ts", server: quiet, logLevel: "error" });
   await server.listen();
   const url = server.resolvedUrls?.local[0];
   if (!url) throw new Error("the Vite server of the end-to-end tests has no local address");
