@@ -1,20 +1,13 @@
 import { AttuneError } from "../core/errors.ts";
 import { sameShape, type Shape, showShape } from "../core/shape.ts";
+import type { ParameterSpec } from "../graph/parameters.ts";
 import type { ModelConfig } from "./config.ts";
-
-/** A parameter under its Hugging Face name. */
-export interface ParameterShape {
-  readonly name: string;
-  readonly shape: Shape;
-  /** Whether weight decay applies: not to biases and norm weights. */
-  readonly decay: boolean;
-}
 
 /**
  * Every parameter of a model, in the order the forward pass meets them. Linear weights are [out, in] in llama and
  * [in, out] in gpt2 (transformers' Conv1D). Tied embeddings appear once; a score head replaces the token head.
  */
-export function parameterShapes(config: ModelConfig): ParameterShape[] {
+export function parameterShapes(config: ModelConfig): ParameterSpec[] {
   const { family, head, hiddenSize, vocabSize, tieEmbeddings } = config;
   const body = family === "llama" ? llamaShapes(config) : gpt2Shapes(config);
   if (head === "score") body.push(matrix("score.weight", 1, hiddenSize));
@@ -22,11 +15,11 @@ export function parameterShapes(config: ModelConfig): ParameterShape[] {
   return body;
 }
 
-const matrix = (name: string, ...shape: number[]): ParameterShape => ({ name, shape, decay: true });
+const matrix = (name: string, ...shape: number[]): ParameterSpec => ({ name, shape, decay: true });
 
-const vector = (name: string, size: number): ParameterShape => ({ name, shape: [size], decay: false });
+const vector = (name: string, size: number): ParameterSpec => ({ name, shape: [size], decay: false });
 
-function llamaShapes(config: ModelConfig): ParameterShape[] {
+function llamaShapes(config: ModelConfig): ParameterSpec[] {
   const { vocabSize, hiddenSize, layers, heads, kvHeads, headDim, intermediateSize } = config;
   const shapes = [matrix("model.embed_tokens.weight", vocabSize, hiddenSize)];
   for (let layer = 0; layer < layers; layer++) {
@@ -47,7 +40,7 @@ function llamaShapes(config: ModelConfig): ParameterShape[] {
   return shapes;
 }
 
-function gpt2Shapes(config: ModelConfig): ParameterShape[] {
+function gpt2Shapes(config: ModelConfig): ParameterSpec[] {
   const { vocabSize, hiddenSize, layers, intermediateSize, maxPositions } = config;
   const linear = (name: string, from: number, to: number) => [
     matrix(`${name}.weight`, from, to),
@@ -86,7 +79,7 @@ const COMPUTED =
   /^(transformer\.h\.\d+\.attn\.(bias|masked_bias)|model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq)$/;
 
 /** Whether a checkpoint's tensor may be left unread. A token head is spare where the model has none of its own. */
-function isSpare(name: string, shapes: readonly ParameterShape[]): boolean {
+function isSpare(name: string, shapes: readonly ParameterSpec[]): boolean {
   return COMPUTED.test(name) || (name === "lm_head.weight" && !shapes.some((shape) => shape.name === name));
 }
 
@@ -97,7 +90,7 @@ function isSpare(name: string, shapes: readonly ParameterShape[]): boolean {
  * @throws AttuneError `model-tensors`, which lists all that are missing, unexpected or of a wrong shape
  */
 export function checkTensors(
-  shapes: readonly ParameterShape[],
+  shapes: readonly ParameterSpec[],
   found: Iterable<{ readonly name: string; readonly shape: Shape }>,
   where: string,
 ): void {
