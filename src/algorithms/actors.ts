@@ -98,11 +98,3 @@ export const stepMetrics = (
   grad_norm: gradNorm,
   learning_rate: knobsAt(config, t).learningRate,
 });
-
-export const meanOf = (xs: ArrayLike<number>): number => Array.from(xs).reduce((a, b) => a + b, 0) / xs.length;
-
-/** Standard deviation with Bessel's correction, as torch.std; 0 for one value. */
-export function stdOf(xs: ArrayLike<number>): number {
-  const m = meanOf(xs);
-  return xs.length < 2 ? 0 : Math.sqrt(Array.from(xs).reduce((a, x) => a + (x - m) ** 2, 0) / (xs.length - 1));
-}

@@ -6,6 +6,7 @@
  * log π(y|x) sums over the completion's tokens. The reference is the policy as it starts: its log-probabilities are
  * computed once, before the first step, so that no second copy of the model is held.
  */
+import { mean } from "../core/stats.ts";
 import { type Batch, type BatchOptions, collatePreferences } from "../data/batch.ts";
 import { stepBatches } from "../data/loader.ts";
 import type { PreferenceTokenRow } from "../data/rows.ts";
@@ -22,7 +23,6 @@ import {
   type Actors,
   batchSizeOf,
   knobsAt,
-  meanOf,
   microBatches,
   optimizerOf,
   type StepEvent,
@@ -48,14 +48,14 @@ export const dpoStep = (backend: Backend, policy: Model, config: DpoConfig): Ste
     }); // [2B, T]
     const policyLogps = halves(sequenceSum(logp, b.mask)); // Σ_t log π(y_t): [B] each
     const { loss, chosenRewards, rejectedRewards } = dpoLoss(policyLogps, halves(b.refLogps), b.beta, b.normalizer);
-    const mean = (x: Sym): Sym => div(sumAll(x), b.normalizer);
+    const perPair = (x: Sym): Sym => div(sumAll(x), b.normalizer);
     return {
       loss,
       metrics: {
-        "rewards/chosen": mean(chosenRewards),
-        "rewards/rejected": mean(rejectedRewards),
-        "logps/chosen": mean(policyLogps.chosen),
-        "logps/rejected": mean(policyLogps.rejected),
+        "rewards/chosen": perPair(chosenRewards),
+        "rewards/rejected": perPair(rejectedRewards),
+        "logps/chosen": perPair(policyLogps.chosen),
+        "logps/rejected": perPair(policyLogps.rejected),
         entropy: maskedSum(entropy, b.mask, b.tokenCount),
         mean_token_accuracy: maskedSum(correct, b.mask, b.tokenCount),
         chosenRewards,
@@ -104,8 +104,8 @@ export async function* dpo(
       ...Object.fromEntries(
         Object.entries(result.scalars).filter(([name]) => name !== "chosenRewards" && name !== "rejectedRewards"),
       ),
-      "rewards/margins": meanOf(margins),
-      "rewards/accuracies": meanOf(margins.map((m) => m > 0 ? 1 : 0)),
+      "rewards/margins": mean(margins),
+      "rewards/accuracies": mean(margins.map((m) => m > 0 ? 1 : 0)),
     };
     yield { step: t + 1, skipped: result.skipped, metrics };
   }

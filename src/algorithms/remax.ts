@@ -7,6 +7,7 @@
  * one-step KL penalty; rl/remax.ts says how the other conventions differ. The loss is −Σ G_t log π(y_t) / N with N the
  * tokens of the batch, as in that code; with klHandling "none" N is the number of rows, as in Algorithm 1.
  */
+import { mean, std } from "../core/stats.ts";
 import { type BatchOptions, collate } from "../data/batch.ts";
 import { stepBatches } from "../data/loader.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
@@ -24,10 +25,8 @@ import {
   type Actors,
   batchSizeOf,
   knobsAt,
-  meanOf,
   microBatches,
   optimizerOf,
-  stdOf,
   type StepEvent,
   stepMetrics,
   TRAINING_DEFAULTS,
@@ -147,16 +146,16 @@ export async function* remax(
         metrics: {
           ...stepMetrics(result, config, t),
           num_tokens: tokenCount,
-          reward: meanOf(sampled),
-          reward_std: stdOf(sampled),
-          "reward/greedy": meanOf(greedy),
+          reward: mean(sampled),
+          reward_std: std(sampled),
+          "reward/greedy": mean(greedy),
           "reward/return": returnSum / tokenCount,
           "objective/kl": kl / B,
           entropy: result.scalars.entropy,
-          "completions/mean_length": meanOf(lengths),
+          "completions/mean_length": mean(lengths),
           "completions/min_length": Math.min(...lengths),
           "completions/max_length": Math.max(...lengths),
-          "completions/clipped_ratio": meanOf(completions.slice(0, B).map((c) => c.finished ? 0 : 1)),
+          "completions/clipped_ratio": mean(completions.slice(0, B).map((c) => c.finished ? 0 : 1)),
         },
         samples: x.map((prompt, b) => ({ prompt, completion: texts[b], reward: sampled[b] })),
       };

@@ -2,6 +2,7 @@
  * Reward modelling by Bradley-Terry: −log σ(r(x, y_w) − r(x, y_l)), a score read at the last token of each text
  * (Ouyang et al. 2022, arXiv:2203.02155, eq. 1). The position of that token is counted, never searched by its id.
  */
+import { mean } from "../core/stats.ts";
 import { AttuneError } from "../core/errors.ts";
 import { collateWhole } from "../data/batch.ts";
 import type { BatchOptions } from "../data/batch.ts";
@@ -20,7 +21,6 @@ import {
   type Actors,
   batchSizeOf,
   knobsAt,
-  meanOf,
   microBatches,
   optimizerOf,
   type StepEvent,
@@ -96,7 +96,7 @@ export async function* rewardModel(
       ...stepMetrics(result, config, t),
       ...result.scalars,
       min_reward: Math.min(...rewards),
-      mean_reward: meanOf(rewards),
+      mean_reward: mean(rewards),
       max_reward: Math.max(...rewards),
     };
     yield { step: t + 1, skipped: result.skipped, metrics };

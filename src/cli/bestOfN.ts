@@ -13,7 +13,7 @@ import { heldOutPrompts } from "../data/tasks/bundled.ts";
 import { BUNDLED_CONFIG } from "../run/bundled.ts";
 import { goldRewards } from "./bundled.ts";
 import type { Command } from "./command.ts";
-import { mean } from "./compare.ts";
+import { mean } from "../core/stats.ts";
 import { completionLength, openBackend, openModel, openReward, readRows } from "./inputs.ts";
 import { COMMON, configFrom, fieldOptions, MODEL } from "./options.ts";
 import { type Output, short, sideBySide, table, terminalWidth } from "./output.ts";

@@ -1,4 +1,5 @@
 /** Texts of the model before and after training, on prompts that it was not trained on. */
+import { mean } from "../core/stats.ts";
 import { callReward, type Reward } from "../rl/reward.ts";
 import { type Writer, writeTexts } from "../run/texts.ts";
 import { type Output, short, sideBySide, table, terminalWidth } from "./output.ts";
@@ -62,5 +63,3 @@ export function showComparison(
     texts: prompts.map((prompt, i) => ({ prompt, before: before.texts[i], after: after.texts[i] })),
   });
 }
-
-export const mean = (xs: readonly number[]): number => xs.reduce((a, b) => a + b, 0) / xs.length;

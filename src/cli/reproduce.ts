@@ -1,6 +1,6 @@
 /** `attune reproduce NAME`: repeats a finding on the bundled task over several seeds, prints it and plots it. */
+import { mean, std } from "../core/stats.ts";
 import { BEST_OF_N_DEFAULTS, bestOfN, type Selection } from "../algorithms/bestOfN.ts";
-import { meanOf, stdOf } from "../algorithms/actors.ts";
 import { AttuneError, unknownName } from "../core/errors.ts";
 import { createModel } from "../models/model.ts";
 import { bestOfNEstimate, bestOfNKlBound } from "../rl/bestOfN.ts";
@@ -76,7 +76,7 @@ async function reproduceTraining(name: "remax" | "dpo", options: Options, output
   const reference = createModel(backend, folder.config, folder.tensors, "start");
   const settings = { maxNewTokens: MAX_NEW_TOKENS, seed: 1 };
   const start = await evaluate({ backend, policy: reference, reference, tokenizer }, prompts, goldRewards, settings);
-  const [startMean, startSd] = [meanOf(start.rewards), stdOf(start.rewards)];
+  const [startMean, startSd] = [mean(start.rewards), std(start.rewards)];
   output.say(
     `${backend.adapter}\nstart model: gold ${short(startMean)}, sd ${
       short(startSd)
@@ -106,8 +106,8 @@ async function reproduceTraining(name: "remax" | "dpo", options: Options, output
     session.close();
     const run = {
       seed,
-      gold: meanOf(end.rewards),
-      gainInSd: (meanOf(end.rewards) - startMean) / startSd,
+      gold: mean(end.rewards),
+      gainInSd: (mean(end.rewards) - startMean) / startSd,
       kl: end.kl,
       length: end.length,
     };
@@ -128,7 +128,7 @@ async function reproduceTraining(name: "remax" | "dpo", options: Options, output
         ["", "mean", "sd", "min", "max"],
         ...[["gain (sd)", gains] as const, ["KL (nats)", kls] as const].map((
           [label, xs],
-        ) => [label, ...[meanOf(xs), stdOf(xs), Math.min(...xs), Math.max(...xs)].map(short)]),
+        ) => [label, ...[mean(xs), std(xs), Math.min(...xs), Math.max(...xs)].map(short)]),
       ])
     }`,
   );
@@ -193,7 +193,7 @@ async function reproduceBestOfN(options: Options, output: Output): Promise<Resul
       selections.map((s) => goldRewards(s.completions.map(() => s.prompt), s.completions, {})),
     );
     const estimate = (values: (s: Selection, i: number) => readonly number[], n: number): number =>
-      meanOf(selections.map((s, i) => bestOfNEstimate(s.rewards, values(s, i), n)));
+      mean(selections.map((s, i) => bestOfNEstimate(s.rewards, values(s, i), n)));
     const curve = NS.map((n) => ({
       n,
       proxy: estimate((s) => s.rewards, n),
@@ -204,7 +204,7 @@ async function reproduceBestOfN(options: Options, output: Output): Promise<Resul
     const groups = selections.flatMap((s) =>
       Array.from({ length: SAMPLES / 8 }, (_, g) => Math.max(...s.rewards.slice(8 * g, 8 * g + 8)))
     );
-    const [measured, [one], eight] = [meanOf(groups), curve, curve[NS.indexOf(8)]];
+    const [measured, [one], eight] = [mean(groups), curve, curve[NS.indexOf(8)]];
     const difference = Math.abs(measured - eight.proxy) / (eight.proxy - one.proxy);
     const run = { seed, measured, estimated: eight.proxy, difference, curve };
     runs.push(run);
@@ -215,16 +215,16 @@ async function reproduceBestOfN(options: Options, output: Output): Promise<Resul
       } % of the gain apart); gold ${short(one.gold)} → ${short(eight.gold)}`,
     );
   }
-  const mean = NS.map((n, k) => ({
+  const means = NS.map((n, k) => ({
     n,
-    proxy: meanOf(runs.map((r) => r.curve[k].proxy)),
-    gold: meanOf(runs.map((r) => r.curve[k].gold)),
+    proxy: mean(runs.map((r) => r.curve[k].proxy)),
+    gold: mean(runs.map((r) => r.curve[k].gold)),
   }));
   output.say(
     `\n${
       table([
         ["n", "proxy", "gold", "KL bound"],
-        ...mean.map((m) => [String(m.n), short(m.proxy), short(m.gold), short(bestOfNKlBound(m.n))]),
+        ...means.map((m) => [String(m.n), short(m.proxy), short(m.gold), short(bestOfNKlBound(m.n))]),
       ])
     }`,
   );
