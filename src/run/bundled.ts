@@ -13,7 +13,7 @@ export const BUNDLED_CONFIG = {
     klCoef: 0.05,
     gamma: 1,
   },
-  dpo: { maxSteps: 80, learningRate: 2e-4, warmupSteps: 10, perDeviceTrainBatchSize: 16, beta: 0.1 },
+  dpo: { maxSteps: 80, learningRate: 5e-4, warmupSteps: 10, perDeviceTrainBatchSize: 16, beta: 0.1 },
   reward: {
     maxSteps: 500,
     learningRate: 2e-3,
