@@ -46,10 +46,9 @@ export async function openGpu(): Promise<Gpu> {
     );
   });
   const { vendor, architecture, description } = adapter.info;
-  return watch(
-    device,
-    [...new Set([vendor, architecture, description])].filter((s) => s !== "").join(" ") || "unnamed adapter",
-  );
+  // Deno gives the vendor as a number, which says nothing to a person.
+  const names = [vendor, architecture, description].filter((s) => s !== "" && !/^\d+$/.test(s));
+  return watch(device, [...new Set(names)].join(" ") || "unnamed adapter");
 }
 
 function watch(device: GPUDevice, adapter: string): Gpu {

@@ -33,7 +33,8 @@ async function run(backend: GpuBackend) {
 }
 
 describe("the same recipe, twice, on two devices of one adapter", () => {
-  it("gives identical metrics, texts and parameter bytes", async () => {
+  // Both devices compile and time their kernels anew.
+  it("gives identical metrics, texts and parameter bytes", { timeout: 180_000 }, async () => {
     const results = [];
     for (let i = 0; i < 2; i++) {
       const gpu = await openGpu();

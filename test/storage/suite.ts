@@ -179,15 +179,18 @@ export function describeStore(
       expect(await readChecked(store, "checkpoints/20")).toBeUndefined();
     });
 
-    it.runIf(reopen)("keeps everything for a store opened later", async () => {
-      const store = await open();
-      await store.write("a/b", bytesOf("one"));
-      await store.append("a/log", "1");
-      await store.append("a/log", "2");
-      const later = await reopen?.(store);
-      expect(await later?.list()).toEqual(["a/b", "a/log"]);
-      await later?.append("a/log", "3");
-      expect(textOf(await later?.read("a/log"))).toBe("123");
-    });
+    // A store in memory has nothing to open later.
+    if (reopen) {
+      it("keeps everything for a store opened later", async () => {
+        const store = await open();
+        await store.write("a/b", bytesOf("one"));
+        await store.append("a/log", "1");
+        await store.append("a/log", "2");
+        const later = await reopen?.(store);
+        expect(await later?.list()).toEqual(["a/b", "a/log"]);
+        await later?.append("a/log", "3");
+        expect(textOf(await later?.read("a/log"))).toBe("123");
+      });
+    }
   });
 }
