@@ -28,11 +28,11 @@ export function pointwise(shader: string, n: number) {
 
 /**
  * What a row-wise kernel over [rows, C] in packs is made of: LANES invocations share a row, a workgroup has WG / LANES
- * rows. Few lanes for short rows, since barriers are slow on software adapters; a whole workgroup for long ones.
+ * rows. One lane for short rows, since barriers are slow on software adapters; a whole workgroup for long ones.
  */
 export function rowwise(shader: string, shape: Shape) {
   const { source, packs } = packed(shader, last(shape));
-  const LANES = packs >= 512 ? WORKGROUP : 8;
+  const LANES = packs >= 512 ? WORKGROUP : packs >= 64 ? 8 : 1;
   const params = { rows: rows(shape), packs };
   return { source, constants: { WG: WORKGROUP, LANES }, params, workgroups: grid(rows(shape) * LANES / WORKGROUP) };
 }
