@@ -31,6 +31,7 @@ export interface GpuBackend extends Backend {
 }
 
 const ALIGN = 256;
+const STAGING_BYTES = 64 * 1024;
 const STORAGE = (): number => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
 /** Plans on a GPU. `tuning` is a table of an earlier session on the same adapter; it is extended in place. */
@@ -89,13 +90,21 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
     return buffer;
   }
 
+  const idle: GPUBuffer[] = []; // staging buffers between two uses
+
+  function takeStaging(size: number): GPUBuffer {
+    const i = idle.findIndex((b) => b.size >= size);
+    if (i >= 0) return idle.splice(i, 1)[0];
+    return allocate("staging", Math.max(STAGING_BYTES, size), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  }
+
   /** Copies ranges of buffers to the host, through one staging buffer. */
   async function readBack(
     ranges: readonly { buffer: GPUBuffer; offset: number; bytes: number }[],
     encoder: GPUCommandEncoder,
   ): Promise<ArrayBuffer> {
     const total = ranges.reduce((n, r) => n + r.bytes, 0);
-    const staging = allocate("staging", Math.max(16, total), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    const staging = takeStaging(total);
     try {
       let at = 0;
       for (const r of ranges) {
@@ -115,9 +124,12 @@ export function gpuBackend(gpu: Gpu, tuning: TuningTable = {}): GpuBackend {
         );
       });
       gpu.check();
-      return staging.getMappedRange().slice(0);
+      return staging.getMappedRange(0, Math.ceil(total / 8) * 8).slice(0, total);
     } finally {
-      release(staging);
+      staging.unmap();
+      // Those of ordinary results are kept for the next run; a downloaded model's is too large to keep.
+      if (staging.size <= STAGING_BYTES) idle.push(staging);
+      else release(staging);
     }
   }
 
