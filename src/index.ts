@@ -64,7 +64,7 @@ export { DEFAULT_SAMPLING, GREEDY, type Sampling } from "./generate/sampling.ts"
 
 // Models and their folders.
 export { type ModelConfig, readConfig } from "./models/config.ts";
-export { copyModel, createModel, downloadWeights, initialWeights, type Model, type Weights } from "./models/model.ts";
+export { createModel, downloadWeights, initialWeights, type Model, type Weights } from "./models/model.ts";
 export { folderFiles, loadFolder, type ModelFolder, type Reader } from "./models/folder.ts";
 export { readSafetensors } from "./models/safetensors.ts";
 export { writeSafetensors } from "./models/safetensors-write.ts";

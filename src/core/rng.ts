@@ -81,13 +81,4 @@ export class Rng {
     }
     return out;
   }
-
-  /** How many numbers were drawn: saved with a run and given to {@link seek} on resume. */
-  get position(): number {
-    return this.#position;
-  }
-
-  seek(position: number): void {
-    this.#position = position;
-  }
 }

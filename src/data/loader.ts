@@ -59,14 +59,6 @@ function groupByLength(order: readonly number[], lengths: readonly number[], bat
   return rng.shuffle(batches).flat();
 }
 
-/** Batches for evaluation: every row once, in its own order; the last batch may be short. */
-export function* evaluationBatches(count: number, batchSize: number): Generator<number[]> {
-  checkBatchSize(batchSize);
-  for (let start = 0; start < count; start += batchSize) {
-    yield Array.from({ length: Math.min(batchSize, count - start) }, (_, i) => start + i);
-  }
-}
-
 function checkBatchSize(batchSize: number): void {
   if (Number.isSafeInteger(batchSize) && batchSize > 0) return;
   throw new AttuneError("batch-size", `expected a batch size of at least 1; got ${batchSize}`);

@@ -127,10 +127,3 @@ export const read = (v: Variable): Sym => leaf({ kind: "variable", variable: v }
 
 /** Data that is part of the structure: uploaded once, when the plan is built. */
 export const constant = (tensor: Tensor): Sym => leaf({ kind: "constant", tensor }, tensor.shape, dtypeOf(tensor.data));
-
-/** The variable behind a Sym, for ops that write in place. */
-export function variableOf(sym: Sym): Variable {
-  const { source } = sym.node;
-  if (source.kind === "variable") return source.variable;
-  throw new AttuneError("internal", "internal: an op that writes in place was given a value that is no variable");
-}

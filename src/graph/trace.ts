@@ -29,25 +29,3 @@ export function variablesOf(nodes: readonly Node[]): Variable[] {
   for (const { source } of nodes) if (source.kind === "variable") roots.add(rootOf(source.variable));
   return [...roots];
 }
-
-/** One line a node: `%7 = matmul(%3, %5) [8,128,512]`. */
-export function printTrace(trace: Trace): string {
-  const nodes = schedule(trace);
-  const number = new Map(nodes.map((n, i) => [n, i]));
-  const ref = (s: Sym): string => `%${number.get(s.node)}${s.node.outputs.length > 1 ? `.${s.index}` : ""}`;
-  const what = (n: Node): string => {
-    switch (n.source.kind) {
-      case "op":
-        return `${n.source.op.name}(${n.inputs.map(ref).join(", ")})`;
-      case "input":
-        return `input ${n.source.name}`;
-      case "variable":
-        return `variable ${n.source.variable.name}`;
-      case "constant":
-        return "constant";
-    }
-  };
-  return nodes.map((n) =>
-    `%${number.get(n)} = ${what(n)} ${n.outputs.map((o) => `${o.dtype}[${o.shape.join(",")}]`).join(" ")}`
-  ).join("\n");
-}

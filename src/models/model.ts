@@ -57,8 +57,3 @@ export async function downloadWeights(backend: Backend, { parameters }: Model): 
   }
   return weights;
 }
-
-/** Copies parameters on the host path: the reference policy is the policy as it stood. */
-export async function copyModel(backend: Backend, model: Model, label: string): Promise<Model> {
-  return createModel(backend, model.config, await downloadWeights(backend, model), label);
-}

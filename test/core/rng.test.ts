@@ -22,15 +22,7 @@ describe("uniformFromBits", () => {
 describe("Rng", () => {
   const take = (rng: Rng, n: number): number[] => Array.from({ length: n }, () => rng.next());
 
-  it("repeats itself, and goes on from a saved position", () => {
-    const whole = take(new Rng(7, 3), 20);
-    expect(take(new Rng(7, 3), 20)).toEqual(whole);
-    const rng = new Rng(7, 3);
-    take(rng, 9);
-    const resumed = new Rng(7, 3);
-    resumed.seek(rng.position);
-    expect(take(resumed, 11)).toEqual(whole.slice(9));
-  });
+  it("repeats itself", () => expect(take(new Rng(7, 3), 20)).toEqual(take(new Rng(7, 3), 20)));
 
   it("gives unlike numbers for unlike seeds and streams", () => {
     const sequences = [new Rng(1), new Rng(2), new Rng(1, 1)].map((rng) => take(rng, 8).join());

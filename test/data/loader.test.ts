@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { evaluationBatches, stepBatches } from "../../src/data/loader.ts";
+import { stepBatches } from "../../src/data/loader.ts";
 
 const steps = (count: number, batchSize: number, seed: number, n: number): number[][] => {
   const at = stepBatches({ count, batchSize, seed });
@@ -41,13 +41,5 @@ describe("stepBatches", () => {
   it("refuses too few rows and a batch size of nothing", () => {
     expect(() => stepBatches({ count: 3, batchSize: 4, seed: 1 })).toThrow(/one batch of 4 rows; got 3/);
     expect(() => stepBatches({ count: 3, batchSize: 0, seed: 1 })).toThrow(/batch size of at least 1; got 0/);
-  });
-});
-
-describe("evaluationBatches", () => {
-  it("gives every row once, in order, the last batch short", () => {
-    expect([...evaluationBatches(5, 2)]).toEqual([[0, 1], [2, 3], [4]]);
-    expect([...evaluationBatches(4, 2)]).toEqual([[0, 1], [2, 3]]);
-    expect([...evaluationBatches(0, 2)]).toEqual([]);
   });
 });
